@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+UV_VERSION := 0.13.9
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+$(VENV)/ready: requirements/dev.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements/dev.txt
+	@touch $@
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
+
+.PHONY: lint
+lint: $(VENV)/ready ## ruff (lint and format) and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+.PHONY: test
+test: $(VENV)/ready ## the tests, without the slow ones
+	@$(BIN)/pytest -n 2 -m "not slow and not cluster and not images"
+
+.PHONY: lock
+lock: $(VENV)/ready ## resolve requirements/*.in into the locked sets
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header requirements/dev.in -o requirements/dev.txt
+	@for image in pipeline train serve; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --constraint requirements/dev.txt requirements/$$image.in -o requirements/$$image.txt; done
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --constraint requirements/serve.txt requirements/serve-gpu.in -o requirements/serve-gpu.txt

@@ -1,0 +1,47 @@
+"""Names of buckets and keys: the one place that knows where an object lies."""
+
+import re
+
+MODEL_NAME = "bin-counter"
+
+# The source bucket has the layout of the public Amazon Bin Image Dataset (bucket aft-vbi-pds).
+PUBLIC_SOURCE_BUCKET = "aft-vbi-pds"
+PUBLIC_SOURCE_REGION = "us-east-1"
+METADATA_PREFIX = "metadata/"
+IMAGES_PREFIX = "bin-images/"
+
+# Our own buckets.
+SOURCE_BUCKET = "bin-source"  # the local stand-in for the public bucket
+DATA_BUCKET = "bin-counter"  # shards, checkpoints, half-done work
+MODELS_BUCKET = "models"
+SHARDS_PREFIX = "shards/"
+STATE_PREFIX = "state/"
+LATEST_KEY = f"{MODEL_NAME}/latest.json"
+
+# An id is a string: "1044" and "01044" are different bins. Digits only, so a key can never leave its folder.
+IMAGE_ID = re.compile(r"[0-9]{1,12}")
+
+
+def metadata_key(image_id: str) -> str:
+    """Key of a bin's metadata in the source bucket."""
+    return f"{METADATA_PREFIX}{image_id}.json"
+
+
+def image_key(image_id: str) -> str:
+    """Key of a bin's photo in the source bucket."""
+    return f"{IMAGES_PREFIX}{image_id}.jpg"
+
+
+def shard_key(digest: str) -> str:
+    """Key of a tar shard in our data bucket; `digest` is the SHA-256 of its bytes."""
+    return f"{SHARDS_PREFIX}{digest}.tar"
+
+
+def state_prefix(step: str, fingerprint: str) -> str:
+    """Prefix of what `step` keeps between attempts, under the fingerprint of its inputs."""
+    return f"{STATE_PREFIX}{step}/{fingerprint}/"
+
+
+def version_prefix(version: str) -> str:
+    """Prefix of one immutable model version in the models bucket."""
+    return f"{MODEL_NAME}/versions/{version}/"
