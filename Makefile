@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 UV_VERSION := 0.13.9
 PYTHON ?= python3
+
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -29,3 +30,5 @@ lock: $(VENV)/ready ## resolve requirements/*.in into the locked sets
 	@for image in pipeline train serve; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --constraint requirements/dev.txt requirements/$$image.in -o requirements/$$image.txt; done
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --constraint requirements/serve.txt requirements/serve-gpu.in -o requirements/serve-gpu.txt
+
+include $(wildcard make/*.mk)
