@@ -1,0 +1,183 @@
+"""The embedded S3 store of a local run: SeaweedFS as one child process, on loopback, with its data in one folder."""
+
+import ctypes
+import fcntl
+import json
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from minio import Minio
+
+from components.core.errors import UserError
+from components.core.layout import DATA_BUCKET, MODELS_BUCKET, SOURCE_BUCKET
+
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+START_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 10.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True)
+class RunningStore:
+    """A store that answers: where it is and the credentials it was started with."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    def environment(self) -> dict[str, str]:
+        """The variables through which `components.core.store` finds this store."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": REGION,
+        }
+
+
+@contextmanager
+def local_store(
+    folder: Path, buckets: Sequence[str] = (SOURCE_BUCKET, DATA_BUCKET, MODELS_BUCKET)
+) -> Iterator[RunningStore]:
+    """Run the store on `folder` for the length of the block; `buckets` exist when the block begins.
+
+    Raises UserError when another run uses the folder, or when the store does not come up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        lock = stack.enter_context((folder / "lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"Another run uses the store in {folder}; wait for it to end, or stop it, and run again."
+            ) from error
+        access_key, secret_key = _credentials(folder / "s3.json")
+        process, endpoint = stack.enter_context(_process(folder))
+        _wait_until_healthy(process, endpoint, folder / "weed.log")
+        store = RunningStore(endpoint, access_key, secret_key)
+        _make_buckets(store, buckets)
+        yield store
+
+
+def _credentials(path: Path) -> tuple[str, str]:
+    """Keys of the local store, drawn once; the file is readable by its owner only."""
+    if not path.exists():
+        keys = {"accessKey": "local", "secretKey": secrets.token_hex(20)}
+        identity = {
+            "name": "local",
+            "credentials": [keys],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        fresh = path.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps({"identities": [identity]}))
+        fresh.replace(path)
+    keys = json.loads(path.read_text())["identities"][0]["credentials"][0]
+    return keys["accessKey"], keys["secretKey"]
+
+
+@contextmanager
+def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    # The master keeps its election state by port; ours changes with every start, so older state is of no use.
+    for stale in data.glob("m[0-9]*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc, admin, admin_grpc = _free_ports(10)
+    command = [
+        str(Path(sys.executable).with_name("weed")),
+        "-logtostderr",
+        "mini",
+        f"-dir={data}",
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        f"-master.port={master}",
+        f"-master.port.grpc={master_grpc}",
+        "-master.telemetry=false",
+        f"-volume.port={volume}",
+        f"-volume.port.grpc={volume_grpc}",
+        f"-filer.port={filer}",
+        f"-filer.port.grpc={filer_grpc}",
+        "-filer.disableDirListing",
+        f"-s3.port={s3}",
+        f"-s3.port.grpc={s3_grpc}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.iam=false",
+        f"-s3.config={folder / 's3.json'}",
+        "-webdav=false",
+        "-admin.ui=false",
+        f"-admin.port={admin}",
+        f"-admin.port.grpc={admin_grpc}",
+    ]
+    with (folder / "weed.log").open("wb") as log:
+        # A session of its own, so that Ctrl-C in the terminal reaches us first and we end it in order.
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent
+        )
+    try:
+        yield process, f"http://{HOST}:{s3}"
+    finally:
+        _stop(process)
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end the child when its parent is killed (Linux; elsewhere only an orderly end stops it)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UserError(f"The local store ended as it started (status {process.returncode}); its log is {log}.")
+        try:
+            if httpx.get(f"{endpoint}/healthz", timeout=1.0, trust_env=False).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.05)
+    raise UserError(f"The local store did not answer within {START_TIMEOUT_SECONDS:.0f} s; its log is {log}.")
+
+
+def _make_buckets(store: RunningStore, buckets: Sequence[str]) -> None:
+    client = Minio(
+        endpoint=store.endpoint.removeprefix("http://"),
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+        secure=False,
+        region=REGION,
+    )
+    for bucket in buckets:
+        if not client.bucket_exists(bucket_name=bucket):
+            client.make_bucket(bucket_name=bucket)
