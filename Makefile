@@ -16,6 +16,22 @@ $(VENV)/ready: requirements/dev.txt
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
+# What `make pipeline` and `make submit` take as NAME=value; the descriptions are in pipeline/parameters.py.
+PARAMETERS := SOURCE LIMIT MAX_COUNT SEED VALIDATION_SHARE TEST_SHARE FILE_LISTS MAX_REJECT_SHARE RECIPE EPOCHS \
+  IMAGE_SIZE BACKBONE WEIGHTS OVERRIDES MARGIN FORCE DATA_URI MODELS_URI
+SETTINGS := PYTHON
+# Unknown names are passed on too, so that a misspelt one is answered with a sentence and not ignored.
+ASSIGNMENTS = $(foreach name,$(PARAMETERS),$(if $($(name)),$(name)='$($(name))')) \
+  $(filter-out $(addsuffix =%,$(PARAMETERS) $(SETTINGS)),$(MAKEOVERRIDES))
+
+.PHONY: pipeline
+pipeline: $(VENV)/ready ## the main job on this machine: from bins to a verified endpoint; `make pipeline EPOCHS=3`
+	@$(BIN)/python -m pipeline run $(ASSIGNMENTS)
+
+.PHONY: parameters
+parameters: $(VENV)/ready ## what the pipeline takes, with defaults
+	@$(BIN)/python -m pipeline run --help
+
 .PHONY: lint
 lint: $(VENV)/ready ## ruff (lint and format) and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
