@@ -21,8 +21,9 @@ PARAMETERS := SOURCE LIMIT MAX_COUNT SEED VALIDATION_SHARE TEST_SHARE FILE_LISTS
   IMAGE_SIZE BACKBONE WEIGHTS OVERRIDES MARGIN FORCE DATA_URI MODELS_URI
 SETTINGS := PYTHON
 # Unknown names are passed on too, so that a misspelt one is answered with a sentence and not ignored.
+GIVEN = $(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word)))))
 ASSIGNMENTS = $(foreach name,$(PARAMETERS),$(if $($(name)),$(name)='$($(name))')) \
-  $(filter-out $(addsuffix =%,$(PARAMETERS) $(SETTINGS)),$(MAKEOVERRIDES))
+  $(foreach name,$(filter-out $(PARAMETERS) $(SETTINGS),$(GIVEN)),'$(name)=')
 
 .PHONY: pipeline
 pipeline: $(VENV)/ready ## the main job on this machine: from bins to a verified endpoint; `make pipeline EPOCHS=3`
