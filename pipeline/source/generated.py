@@ -3,10 +3,12 @@
 Bin number i depends on the seed and on i alone, so a longer series starts with the shorter one.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,13 @@ from pipeline.source.drawing import paint
 from pipeline.source.photo import take_photo
 from pipeline.source.scene import Scene, draw_scene
 
-VERSION = 1  # raise it whenever the drawn bins change, so that stores that hold older ones are filled again
 DEFAULT_COUNT = 1000
 
 # Bins per quantity in the real sample of 10,000; those with 6 or more spread over 6 to 9 as they are there.
 QUANTITY_WEIGHTS = np.array([179, 768, 1440, 1725, 1519, 1168, 1175, 922, 640, 464], dtype=float)
 REPEATED_SHARE = 0.09  # neighbours with exactly the same contents
 UNPADDED_EVERY = 25  # one in so many ids is unpadded
-FAULTS_EVERY = 250
+FAULTS_EVERY = 500
 INVALID_JSON, MISSING_IMAGE, TRUNCATED_JPEG = 20, 50, 80  # places within FAULTS_EVERY
 
 # Streams of random numbers of one bin.
@@ -58,6 +59,14 @@ def draw_bin(number: int, seed: int = 0) -> GeneratedBin:
     elif fault == TRUNCATED_JPEG and jpeg is not None:
         jpeg = jpeg[: len(jpeg) // 3]
     return GeneratedBin(image_id, metadata, jpeg)
+
+
+def generator_digest() -> str:
+    """Changes whenever the code that draws does, so that a store with older bins is filled again."""
+    digest = hashlib.sha256()
+    for module in ("generated", "products", "scene", "drawing", "photo"):
+        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
+    return digest.hexdigest()
 
 
 def image_id_of(number: int) -> str:

@@ -75,14 +75,15 @@ def _place(rng: np.random.Generator, products: list[Product], width: float, heig
     items: list[tuple[float, Item]] = []
     for stack, start, base in zip(stacks, left, base_widths, strict=True):
         order = float(rng.random())
+        middle, beneath = margin + start + base / 2, 0.0
         y = height * 0.06 * (1 - order)  # what stands further back stands higher in the picture
         for level, product in enumerate(stack):
             w = product.width * shrink * float(rng.uniform(0.97, 1.03))
             h = min(product.height * shrink, height * TALLEST) * float(rng.uniform(0.97, 1.03))
             lean = float(rng.normal(0, 3.0)) if len(stack) == 1 else float(rng.normal(0, 1.0))
-            x = margin + start + base / 2 + float(rng.uniform(-0.5, 0.5)) * (base - w if level else 0)
+            x = middle + float(rng.uniform(-0.5, 0.5)) * max(0.0, beneath - w)
             items.append((order + level * 1e-3, Item(product, x, y, w, h, lean)))
-            y += h * 0.99
+            middle, beneath, y = x, w, y + h * 0.99
     return [item for _, item in sorted(items, key=lambda pair: pair[0])]
 
 

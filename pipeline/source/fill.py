@@ -1,0 +1,134 @@
+"""Brings a source into the local store, once, under a prefix that names its content."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from components.core.errors import UserError
+from components.core.layout import (
+    IMAGES_PREFIX,
+    METADATA_PREFIX,
+    PUBLIC_SOURCE_BUCKET,
+    SOURCE_BUCKET,
+    image_key,
+    metadata_key,
+)
+from components.core.store import Location, Store, open_store
+from pipeline.source.folder import FolderSource
+from pipeline.source.generated import DEFAULT_COUNT, draw_bins, generator_digest
+
+GENERATED = "generated"
+# Written last: a prefix without it is a fill that was interrupted.
+COMPLETE_MARKER = "complete"
+CONCURRENT_PUTS = 24
+SKIPPED_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class PreparedSource:
+    """Where the pipeline reads from, and what names the content that it finds there."""
+
+    uri: str
+    snapshot: str
+
+
+def check_source(source: str) -> None:
+    """Refuse a SOURCE that cannot be meant, before anything starts. Raises UserError."""
+    if source.startswith("s3:"):
+        Location.parse(source)
+    elif source != GENERATED:
+        FolderSource.open(Path(source))
+
+
+def prepare_source(source: str, seed: int = 0, count: int = DEFAULT_COUNT) -> PreparedSource:
+    """Make SOURCE readable through the store that the AWS_* variables name.
+
+    `generated` and folders are loaded into the store unless it holds them already; an s3:// address stays as it is.
+    Raises UserError for a source that is missing, empty or unreachable.
+    """
+    check_source(source)
+    if source.startswith("s3:"):
+        return PreparedSource(source, _bucket_snapshot(open_store(source)))
+    if source == GENERATED:
+        snapshot = _digest(GENERATED, generator_digest(), str(seed), str(count))
+        return _filled(f"{GENERATED}-{snapshot}", _generated_files(count, seed), 2 * count, "drawing bins")
+    folder = FolderSource.open(Path(source))
+    prepared = _filled(f"folder-{folder.snapshot()}", folder.files(), None, f"loading {source}")
+    for line in folder.skipped[:SKIPPED_SHOWN]:
+        print(f"skipped {line}")
+    if len(folder.skipped) > SKIPPED_SHOWN:
+        print(f"skipped {len(folder.skipped) - SKIPPED_SHOWN:,} more entries that belong to no bin")
+    return prepared
+
+
+def fill(store: Store, files: Iterable[tuple[str, bytes]], total: int | None = None, title: str = "filling") -> int:
+    """Put (key, content) pairs with many requests in flight and bounded memory; returns how many there were.
+
+    Whatever is raised meanwhile, Ctrl-C included, ends the fill with no request left running.
+    """
+    done = 0
+    pending: set[Future[None]] = set()
+    with tqdm(total=total, desc=title, unit=" files") as progress, ThreadPoolExecutor(CONCURRENT_PUTS) as pool:
+        try:
+            for key, content in files:
+                if len(pending) >= 2 * CONCURRENT_PUTS:
+                    pending = _collect(pending, FIRST_COMPLETED)
+                pending.add(pool.submit(store.put, key, content))
+                done += 1
+                progress.update()
+            _collect(pending)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return done
+
+
+def _collect(pending: set[Future[None]], until: str = "ALL_COMPLETED") -> set[Future[None]]:
+    """Wait for puts, raise what they raised, and return those still in flight."""
+    finished, unfinished = wait(pending, return_when=until)
+    for future in finished:
+        future.result()
+    return unfinished
+
+
+def _filled(snapshot: str, files: Iterator[tuple[str, bytes]], total: int | None, title: str) -> PreparedSource:
+    uri = f"s3://{SOURCE_BUCKET}/{snapshot}"
+    store = open_store(uri)
+    if not store.exists(COMPLETE_MARKER):
+        stored = fill(store, files, total, title)
+        if stored == 0:
+            raise UserError("The source is empty: it holds no file that is named after a bin's id.")
+        store.put(COMPLETE_MARKER, b"")
+    return PreparedSource(uri, snapshot)
+
+
+def _generated_files(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    for drawn in draw_bins(count, seed):
+        yield metadata_key(drawn.image_id), drawn.metadata
+        if drawn.jpeg is not None:
+            yield image_key(drawn.image_id), drawn.jpeg
+
+
+def _bucket_snapshot(store: Store) -> str:
+    """A digest of all keys and ETags, or of the name alone for the public dataset, which does not change."""
+    if store.location.bucket == PUBLIC_SOURCE_BUCKET:
+        if next(store.list(METADATA_PREFIX), None) is None:
+            raise UserError(f"{store.location} holds nothing under {METADATA_PREFIX}; check the address.")
+        return str(store.location)
+    digest = hashlib.sha256()
+    for prefix in (METADATA_PREFIX, IMAGES_PREFIX):
+        empty = True
+        for entry in store.list(prefix):
+            digest.update(f"{entry.key} {entry.size} {entry.etag}\n".encode())
+            empty = False
+        if empty:
+            raise UserError(f"{store.location} holds nothing under {prefix}; a source has {METADATA_PREFIX} and "
+                            f"{IMAGES_PREFIX}.")  # fmt: skip
+    return f"bucket-{digest.hexdigest()[:12]}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
