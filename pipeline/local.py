@@ -22,7 +22,7 @@ from pipeline.dag import build_pipeline
 from pipeline.local_store import local_store
 from pipeline.parameters import Parameters
 from pipeline.results import collect_results, print_summary
-from pipeline.source import PreparedSource, prepare_source
+from pipeline.source import PreparedSource, check_source, prepare_source
 
 REPOSITORY = Path(__file__).parent.parent
 HOME = Path(os.environ.get("BIN_COUNTER_HOME", ".local"))
@@ -33,6 +33,7 @@ GRACE_SECONDS = 5.0
 
 def run_local(parameters: Parameters, home: Path = HOME) -> None:
     """Run the whole DAG on this machine and leave the results in `home`/latest. Raises UserError."""
+    check_source(parameters.source)
     home = home.resolve()
     with _ended_by_signal(), _no_process_left(), local_store(home / "store") as store:
         os.environ.update(store.environment())
