@@ -17,6 +17,8 @@ MODELS_BUCKET = "models"
 SHARDS_PREFIX = "shards/"
 STATE_PREFIX = "state/"
 LATEST_KEY = f"{MODEL_NAME}/latest.json"
+VERSIONS_PREFIX = f"{MODEL_NAME}/versions/"
+DEPLOYMENTS_PREFIX = f"{MODEL_NAME}/deployments/"
 
 # An id is a string: "1044" and "01044" are different bins. Digits only, so a key can never leave its folder.
 IMAGE_ID = re.compile(r"[0-9]{1,12}")
@@ -44,4 +46,14 @@ def state_prefix(step: str, fingerprint: str) -> str:
 
 def version_prefix(version: str) -> str:
     """Prefix of one immutable model version in the models bucket."""
-    return f"{MODEL_NAME}/versions/{version}/"
+    return f"{VERSIONS_PREFIX}{version}/"
+
+
+def golden_prefix(version: str) -> str:
+    """Prefix of the photos a version was asked before it was put into service, and of the answers it must give."""
+    return f"{MODEL_NAME}/golden/{version}/"
+
+
+def deployment_key(number: int) -> str:
+    """Key of the record of one change of the version in service; the highest number is the one that counts."""
+    return f"{DEPLOYMENTS_PREFIX}{number:08d}.json"

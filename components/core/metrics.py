@@ -199,7 +199,7 @@ def bootstrap_interval(values: NDArray[np.float64], seed: int = 0, resamples: in
 def paired_interval(
     ours: NDArray[np.float64], theirs: NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """95 % interval of the mean of ours - theirs, measured on the same N bins; each resample draws the same bins of both.
+    """95 % interval of the mean of ours - theirs, on the same N bins: each resample draws the same bins of both.
 
     Most bins are easy or hard for both, so this is narrower than what two separate intervals would allow to say.
     """
