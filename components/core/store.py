@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
 from urllib.parse import urlparse
 
 import obstore
@@ -169,4 +168,4 @@ class _explained:
 
 
 def _first_line(error: BaseException) -> str:
-    return cast(str, str(error).strip().splitlines()[0])[:200]
+    return str(error).strip().splitlines()[0][:200]
