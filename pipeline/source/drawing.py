@@ -85,7 +85,7 @@ def _paint_item(draw: ImageDraw.ImageDraw, item: Item, scale: float, floor: floa
 
 
 def _paint_box(brush: Brush, item: Item, rng: np.random.Generator) -> None:
-    colour, edge = item.product.colour, shaded(item.product.colour, 0.45)
+    colour, edge = item.product.colour, edge_of(item.product.colour)
     lid = min(0.14, 10 / brush.height)
     brush.polygon([(0, 1 - lid), (1, 1 - lid), (0.94, 1), (0.06, 1)], shaded(colour, 1.25), edge)
     brush.polygon([(0, 0), (1, 0), (1, 1 - lid), (0, 1 - lid)], colour, edge)
@@ -96,12 +96,12 @@ def _paint_box(brush: Brush, item: Item, rng: np.random.Generator) -> None:
         low = rng.uniform(0.15, 0.5)
         brush.rectangle(0.08, low, 0.92, low + 0.28, item.product.accent)
         _paint_text(brush, rng, (0.16, low + 0.08, 0.8, low + 0.2), contrast(item.product.accent))
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         _paint_sticker(brush, rng.uniform(0.1, 0.45), rng.uniform(0.1, 0.5), 0.36, 0.2)
 
 
 def _paint_book(brush: Brush, item: Item, rng: np.random.Generator) -> None:
-    colour, edge = item.product.colour, shaded(item.product.colour, 0.4)
+    colour, edge = item.product.colour, edge_of(item.product.colour)
     standing = item.height > item.width
     brush.polygon([(0, 0), (1, 0), (1, 1), (0, 1)], colour, edge)
     where = rng.uniform(0.1, 0.25)
@@ -118,13 +118,13 @@ def _paint_book(brush: Brush, item: Item, rng: np.random.Generator) -> None:
 
 
 def _paint_bottle(brush: Brush, item: Item, rng: np.random.Generator) -> None:
-    colour, edge = item.product.colour, shaded(item.product.colour, 0.45)
+    colour, edge = item.product.colour, edge_of(item.product.colour)
     neck, shoulder = rng.uniform(0.2, 0.3), rng.uniform(0.66, 0.76)
     body = [(0.06, 0), (0.94, 0), (1, 0.05), (1, shoulder), (0.85, shoulder + 0.08), (1 - neck, 0.87),
             (neck, 0.87), (0.15, shoulder + 0.08), (0, shoulder), (0, 0.05)]  # fmt: skip
     brush.polygon(body, colour, edge)
     brush.polygon([(neck - 0.04, 0.86), (1.04 - neck, 0.86), (1.02 - neck, 1), (neck - 0.02, 1)],
-                  item.product.accent, shaded(item.product.accent, 0.5))  # fmt: skip
+                  item.product.accent, edge_of(item.product.accent))  # fmt: skip
     brush.rectangle(0.02, 0.2, 0.98, 0.55, (228, 224, 214) if rng.random() < 0.5 else item.product.accent)
     _paint_text(brush, rng, (0.2, 0.3, 0.8, 0.46), (60, 60, 60))
     brush.rectangle(0.12, 0.04, 0.22, shoulder, (255, 255, 255, 60))
@@ -132,7 +132,7 @@ def _paint_bottle(brush: Brush, item: Item, rng: np.random.Generator) -> None:
 
 
 def _paint_bag(brush: Brush, item: Item, rng: np.random.Generator) -> None:
-    colour, edge = item.product.colour, shaded(item.product.colour, 0.5)
+    colour, edge = item.product.colour, edge_of(item.product.colour)
     corners = [(0.02, 0.02), (0.5, 0), (0.98, 0.02), (1, 0.3), (0.95, 0.65), (0.9, 0.95), (0.6, 1), (0.3, 0.97),
                (0.08, 0.93), (0.05, 0.6), (0, 0.3)]  # fmt: skip
     outline = [(u + rng.normal(0, 0.025), v + rng.normal(0, 0.02)) for u, v in corners]
@@ -143,7 +143,7 @@ def _paint_bag(brush: Brush, item: Item, rng: np.random.Generator) -> None:
         light = rng.random() < 0.5
         tone = (255, 255, 255, 90) if light else (20, 15, 10, 60)
         brush.polygon([(u, v), (u + du, min(0.92, v + dv)), (u + du + 0.06, v + dv / 2)], tone)
-    if rng.random() < 0.5:
+    if rng.random() < 0.8:
         _paint_sticker(brush, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.6), 0.3, 0.14)
 
 
@@ -230,3 +230,9 @@ def shaded(colour: Colour, factor: float) -> Colour:
 def contrast(colour: Colour) -> Colour:
     """A light or dark print that can be read on `colour`."""
     return (35, 32, 32) if sum(colour) > 380 else (228, 220, 200)
+
+
+def edge_of(colour: Colour) -> Colour:
+    """The outline of something of this colour: darker, or lighter where it is nearly black."""
+    red, green, blue = colour
+    return shaded(colour, 0.45) if sum(colour) > 170 else (red + 45, green + 42, blue + 38)

@@ -1,6 +1,7 @@
 """Brings a source into the local store, once, under a prefix that names its content."""
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -72,7 +73,12 @@ def fill(store: Store, files: Iterable[tuple[str, bytes]], total: int | None = N
     """
     done = 0
     pending: set[Future[None]] = set()
-    with tqdm(total=total, desc=title, unit=" files") as progress, ThreadPoolExecutor(CONCURRENT_PUTS) as pool:
+    # In a log, where every refresh becomes a line of its own, refresh seldom.
+    interval = 0.1 if sys.stderr.isatty() else 5.0
+    with (
+        tqdm(total=total, desc=title, unit=" files", mininterval=interval) as progress,
+        ThreadPoolExecutor(CONCURRENT_PUTS) as pool,
+    ):
         try:
             for key, content in files:
                 if len(pending) >= 2 * CONCURRENT_PUTS:

@@ -54,6 +54,6 @@ def _expose(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _blur(rng: np.random.Generator) -> ImageFilter.GaussianBlur | ImageFilter.BoxBlur:
     """Mostly a little out of focus; sometimes the pod was still moving."""
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         return ImageFilter.BoxBlur((float(rng.uniform(1, 4)), 0.5))
-    return ImageFilter.GaussianBlur(float(rng.gamma(2, 0.5)))
+    return ImageFilter.GaussianBlur(float(rng.gamma(2, 0.4)))

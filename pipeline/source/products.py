@@ -86,14 +86,14 @@ def draw_product(rng: np.random.Generator, scale: float) -> Product:
 def _size(rng: np.random.Generator, kind: Kind) -> tuple[float, float]:
     """Width and height in inches."""
     if kind == "box":
-        return rng.uniform(2.2, 5.5), rng.uniform(2.2, 6.0)
+        return rng.uniform(2.5, 4.4), rng.uniform(2.4, 5.0)
     if kind == "book":
-        thickness, length = rng.uniform(0.9, 1.8), rng.uniform(5.0, 7.5)
+        thickness, length = rng.uniform(1.1, 1.9), rng.uniform(4.6, 6.6)
         return (length, thickness) if rng.random() < 0.35 else (thickness, length)  # lying or standing
     if kind == "bottle":
-        width = rng.uniform(1.5, 2.6)
+        width = rng.uniform(1.6, 2.6)
         return width, width * rng.uniform(2.0, 3.0)
-    return rng.uniform(2.8, 5.0), rng.uniform(2.6, 5.5)
+    return rng.uniform(2.8, 4.4), rng.uniform(2.6, 4.8)
 
 
 def _shade(rng: np.random.Generator, palette: list[Colour]) -> Colour:

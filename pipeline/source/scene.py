@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.source.products import Product, draw_product
 
 # An item beside another may cover at most this share of the narrower one: all items can be seen.
-LARGEST_OVERLAP = 0.18
+LARGEST_OVERLAP = 0.12
 TALLEST = 0.9  # share of the bin's height
 MARGIN = 0.04  # kept free at either side, as a share of the bin's width
 
@@ -38,7 +38,7 @@ class Scene:
 
 def draw_scene(rng: np.random.Generator, count: int) -> Scene:
     """A bin with `count` items; some of them are copies of one product."""
-    width = float(rng.uniform(12, 17))
+    width = float(rng.uniform(13, 16))
     height = width * float(rng.choice([rng.uniform(0.5, 0.75), rng.uniform(0.75, 1.1)], p=[0.7, 0.3]))
     products = _draw_products(rng, count)
     bands = [(float(rng.uniform(0.02, 0.1)), float(rng.uniform(0.28, 0.42)))]
@@ -56,7 +56,7 @@ def draw_scene(rng: np.random.Generator, count: int) -> Scene:
 
 def _draw_products(rng: np.random.Generator, count: int) -> list[Product]:
     """One product an item; copies of a product stand next to each other."""
-    scale = float(rng.uniform(0.85, 1.35)) * (1.0 if count > 2 else float(rng.uniform(1.0, 1.5)))
+    scale = float(rng.uniform(0.9, 1.25)) * (1.0 if count > 2 else float(rng.uniform(1.0, 1.3)))
     products: list[Product] = []
     while len(products) < count:
         copies = int(rng.choice([1, 2, 3], p=[0.68, 0.24, 0.08]))
@@ -98,7 +98,7 @@ def _stack(rng: np.random.Generator, products: list[Product], height: float) -> 
             and product.width <= stack[-1].width * 1.05
             and sum(part.height for part in stack) + product.height <= height * TALLEST
         ]
-        if fitting and rng.random() < min(0.95, 0.25 + 0.08 * len(products)):
+        if fitting and rng.random() < min(0.95, 0.1 + 0.09 * len(products)):
             fitting[int(rng.integers(len(fitting)))].append(product)
         else:
             stacks.append([product])

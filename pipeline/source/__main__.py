@@ -1,0 +1,42 @@
+"""Look at the drawn bins, or write them into a folder: `python -m pipeline.source --help`."""
+
+import argparse
+from pathlib import Path
+
+from components.core.errors import reported
+from components.core.layout import image_key, metadata_key
+from pipeline.source.generated import draw_bins
+from pipeline.source.sheet import contact_sheet
+
+
+def main() -> None:
+    """Draw bins as a contact sheet (PNG) or as a dataset in a folder."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.source", description="Drawn bins.")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet with the true counts")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="write bin-images/ and metadata/ into this folder")
+    parser.add_argument("--count", type=int, default=30, help="how many bins (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other bins (default: 0)")
+    arguments = parser.parse_args()
+    if arguments.sheet is None and arguments.folder is None:
+        parser.error("say what to write: --sheet PNG or --folder DIR")
+    if arguments.count < 1 or arguments.seed < 0:
+        parser.error("--count begins at 1 and --seed at 0")
+    with reported():
+        if arguments.sheet is not None:
+            contact_sheet(arguments.count, arguments.seed).save(arguments.sheet, "PNG")
+        if arguments.folder is not None:
+            write_folder(arguments.folder, arguments.count, arguments.seed)
+
+
+def write_folder(folder: Path, count: int, seed: int) -> None:
+    """Write `count` drawn bins in the dataset's layout, ready to be a SOURCE."""
+    for drawn in draw_bins(count, seed):
+        files = {metadata_key(drawn.image_id): drawn.metadata, image_key(drawn.image_id): drawn.jpeg}
+        for key, content in files.items():
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            if content is not None:
+                (folder / key).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
