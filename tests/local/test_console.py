@@ -1,0 +1,45 @@
+"""The console of a local run: steps' own lines, under a heading each, and nothing of the orchestrator's."""
+
+import io
+import logging
+
+from pipeline.console import CacheNews, Console
+
+RUN = """\
+19:26:23.850 - INFO - Running pipeline: \x1b[95m'bin-counter'\x1b[0m
+--------------------------------------------------------------------------------
+19:26:23.855 - INFO - Executing task \x1b[96m'ingest-metadata'\x1b[0m
+19:26:23.855 - INFO - Streamed logs:
+
+    [KFP Executor 2026-11-23 19:26:24,064 INFO]: Looking for component `ingest_metadata`
+    [KFP Executor 2026-11-23 19:26:24,065 INFO]: Got executor_input:
+    {
+        "inputs": {
+            "secret": 1
+        }
+    }
+    read 1,012 records
+    error: said again at the end
+    [KFP Executor 2026-11-23 19:26:24,065 INFO]: Wrote executor output file to somewhere.
+
+19:26:24.009 - INFO - Task \x1b[96m'ingest-metadata'\x1b[0m finished with status \x1b[92mSUCCESS\x1b[0m
+19:26:24.009 - INFO - Task \x1b[96m'ingest-metadata'\x1b[0m outputs:
+    records: Dataset( name='records' )
+--------------------------------------------------------------------------------
+"""
+
+
+def test_a_step_is_a_heading_and_its_own_lines() -> None:
+    out = io.StringIO()
+    console = Console(out)
+    for piece in (RUN[i : i + 7] for i in range(0, len(RUN), 7)):
+        console.write(piece)
+    assert out.getvalue().splitlines() == ["", "▶ ingest_metadata", "  read 1,012 records", "  done in 0.0 s"]
+
+
+def test_a_cached_step_is_named() -> None:
+    out = io.StringIO()
+    news = CacheNews(out)
+    news.handle(logging.makeLogRecord({"msg": "Task split cache hit (key=abc); skipping execution.", "levelno": 20}))
+    news.handle(logging.makeLogRecord({"msg": "something else", "levelno": 20}))
+    assert out.getvalue() == "\n▶ split: unchanged, taken from an earlier run\n"
