@@ -33,6 +33,10 @@ pipeline: $(VENV)/ready ## the main job on this machine: from bins to a verified
 parameters: $(VENV)/ready ## what the pipeline takes, with defaults
 	@$(BIN)/python -m pipeline run --help
 
+.PHONY: clean
+clean: ## remove everything a local run keeps: store, cache, results
+	@rm -rf .local build
+
 .PHONY: lint
 lint: $(VENV)/ready ## ruff (lint and format) and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
