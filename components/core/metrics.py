@@ -71,6 +71,7 @@ class Evaluation(BaseModel):
     ece: Share
     baseline_accuracy: Share
     baseline_count: int
+    baseline_mae: float
     baseline_rmse: float
     baseline_within_one: Share
     per_class: dict[str, ClassFigures]
@@ -102,6 +103,7 @@ def evaluate_counts(truth: Counts, scores: Scores, seed: int = 0) -> Evaluation:
         ece=calibration_error(truth, scores),
         baseline_accuracy=float((truth == commonest).mean()),
         baseline_count=commonest,
+        baseline_mae=float(np.abs(commonest - truth).mean()),
         baseline_rmse=float(np.sqrt(((commonest - truth) ** 2).mean())),
         baseline_within_one=float((np.abs(commonest - truth) <= 1).mean()),
         per_class=per_class(truth, predicted, labels),

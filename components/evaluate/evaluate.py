@@ -1,0 +1,111 @@
+"""Judge a model on bins it never saw, through the runtime and precision that will serve it."""
+
+import heapq
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from components.core.bundle import Bundle, bundle_version, read_bundle
+from components.core.errors import UserError
+from components.core.metrics import Evaluation, evaluate_counts, out_of_range_figures, summary_line
+from components.core.predictions import PredictedBatch, held_out_bins, predict_bins, stack_scores, write_predictions
+from components.core.records import read_splits
+from components.core.runtime import open_runtime
+from components.core.shards import ShardIndex
+from components.evaluate.page import Mistake, write_page
+
+GALLERY_SIZE = 12
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the step's results go."""
+
+    metrics: Path
+    predictions: Path
+    report: Path
+
+
+def evaluate(bundle_folder: Path, index_path: Path, splits_path: Path, seed: int, outputs: Outputs) -> Evaluation:
+    """Predict the held-out bins, write metrics.json, the predictions and the report; returns the figures.
+
+    Raises UserError when the bundle is damaged, or no test bin has a photo.
+    """
+    bundle = read_bundle(bundle_folder)
+    splits = held_out_bins(read_splits(splits_path))
+    if not bundle.info.has_out_of_range:
+        splits = splits[splits["subset"] == "test"]
+    predictions, mistakes = _predict(bundle, ShardIndex.read(index_path), splits.set_index("image_id"))
+    evaluation = judge(bundle, predictions, seed)
+    missing = int((splits["subset"] == "test").sum()) - evaluation.n_test
+    for path in (outputs.metrics, outputs.predictions, outputs.report):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    outputs.metrics.write_text(evaluation.model_dump_json(indent=2) + "\n")
+    write_predictions(outputs.predictions, predictions)
+    write_page(outputs.report, bundle.info, evaluation, predictions, mistakes, missing)
+    print(summary_line(evaluation), flush=True)
+    return evaluation
+
+
+def judge(bundle: Bundle, predictions: pd.DataFrame, seed: int) -> Evaluation:
+    """All figures from a table of predictions. Raises UserError when it holds no test bin."""
+    test = predictions[predictions["subset"] == "test"]
+    if test.empty:
+        raise UserError(
+            "There is no test bin with a photo to judge the model on; give more bins or a larger TEST_SHARE."
+        )
+    evaluation = evaluate_counts(test["quantity"].to_numpy(np.int64), stack_scores(test), seed)
+    outside = None
+    if bundle.info.has_out_of_range:
+        probability = predictions["out_of_range"].to_numpy(np.float64)
+        outside = out_of_range_figures((predictions["subset"] == "extra").to_numpy(), probability)
+    runtime = open_runtime(bundle)
+    return evaluation.model_copy(
+        update={
+            "model_version": bundle_version(bundle.folder),
+            "runtime": runtime.name,
+            "precision": runtime.precision,
+            "out_of_range": outside,
+        }
+    )
+
+
+def _predict(bundle: Bundle, index: ShardIndex, bins: pd.DataFrame) -> tuple[pd.DataFrame, list[Mistake]]:
+    """Predictions of all bins in order of their ids, and the surest mistakes among the test bins, surest first."""
+    tables: list[pd.DataFrame] = []
+    mistakes: list[Mistake] = []
+    for batch in predict_bins(bundle, index, set(bins.index)):
+        table = _table(batch, bins)
+        tables.append(table)
+        mistakes = heapq.nlargest(GALLERY_SIZE, [*mistakes, *_mistakes(batch, table)])
+    if not tables:
+        raise UserError("No held-out bin has a photo in the shards; run download again, or give more bins.")
+    return pd.concat(tables).sort_values("image_id", ignore_index=True), mistakes
+
+
+def _table(batch: PredictedBatch, bins: pd.DataFrame) -> pd.DataFrame:
+    known = bins.loc[batch.image_ids]
+    prediction = batch.prediction
+    return pd.DataFrame(
+        {
+            "image_id": batch.image_ids,
+            "quantity": known["quantity"].to_numpy(),
+            "subset": known["subset"].to_numpy(),
+            "count": prediction.counts,
+            "expected_count": prediction.expected_counts,
+            "scores": list(prediction.scores),
+            "out_of_range": np.nan if prediction.out_of_range is None else prediction.out_of_range,
+        }
+    )
+
+
+def _mistakes(batch: PredictedBatch, table: pd.DataFrame) -> list[Mistake]:
+    confidence = batch.prediction.scores.max(axis=1)
+    quantity, count = table["quantity"].to_numpy(), table["count"].to_numpy()
+    wrong = (table["subset"] == "test").to_numpy() & (count != quantity)
+    return [
+        Mistake(float(confidence[row]), batch.image_ids[row], int(quantity[row]), int(count[row]), batch.jpegs[row])
+        for row in np.flatnonzero(wrong)
+    ]
