@@ -1,0 +1,50 @@
+"""Run deploy from a shell, list the versions, or put an earlier one back."""
+
+import argparse
+from pathlib import Path
+
+from components.core.errors import reported
+from components.core.layout import MODELS_BUCKET
+
+
+def main() -> None:
+    """Read the arguments and run the command."""
+    arguments = _parser().parse_args()
+    with reported():
+        from components.deploy.deploy import Inputs, deploy, open_target, roll_back
+        from components.deploy.models import print_models
+
+        if arguments.command == "models":
+            print_models(arguments.models_uri)
+            return
+        target = open_target(arguments.target, arguments.options)
+        if arguments.command == "rollback":
+            roll_back(arguments.models_uri, target, arguments.version)
+            return
+        inputs = Inputs(arguments.bundle, arguments.predictions, arguments.shard_index, arguments.verdict)
+        record = deploy(inputs, arguments.models_uri, target)
+        arguments.deployment.write_text(record.model_dump_json(indent=2) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m components.deploy", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    step = commands.add_parser("deploy", help="publish a model and put it into service")
+    step.add_argument("--bundle", type=Path, required=True, help="folder that train wrote")
+    step.add_argument("--predictions", type=Path, required=True, help="table that evaluate wrote")
+    step.add_argument("--shard-index", type=Path, required=True, help="index that download wrote")
+    step.add_argument("--verdict", type=Path, required=True, help="verdict that gate wrote")
+    step.add_argument("--deployment", type=Path, default=Path("deployment.json"), help="where the record goes")
+    back = commands.add_parser("rollback", help="put an earlier version back into service, checked like a new one")
+    back.add_argument("version", help="twelve hex digits, see `models`")
+    models = commands.add_parser("models", help="list the versions with their figures, and which one serves")
+    for command in (step, back, models):
+        command.add_argument("--models-uri", default=f"s3://{MODELS_BUCKET}", help="bucket of the model versions")
+    for command in (step, back):
+        command.add_argument("--target", choices=["local", "kserve"], default="local", help="where it is to run")
+        command.add_argument("--options", default="{}", help="options of the target, as a JSON object")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

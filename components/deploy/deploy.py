@@ -1,0 +1,84 @@
+"""Put a model version into service: publish it, check it where it will run, and only then point to it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.core.bundle import bundle_version
+from components.core.errors import UserError
+from components.core.registry import Deployment, Figures, Registry
+from components.core.verdict import Verdict
+from components.deploy.golden import choose_golden
+from components.deploy.local import LocalTarget
+from components.deploy.target import Candidate, Target
+
+RUN_VARIABLE = "BIN_COUNTER_RUN"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What earlier steps wrote."""
+
+    bundle: Path
+    predictions: Path
+    shard_index: Path
+    verdict: Path
+
+
+def deploy(inputs: Inputs, models_uri: str, target: Target) -> Deployment:
+    """Publish the bundle and put it into service on `target`, as the gate's verdict allows.
+
+    Running it again changes nothing. Raises UserError, with everything as it was, when the verdict is against it, when
+    another model went into service since the gate compared, or when the new server is not ready or answers wrongly.
+    """
+    verdict = Verdict.read(inputs.verdict)
+    version = bundle_version(inputs.bundle)
+    if verdict.version != version:
+        raise UserError(f"The verdict is about version {verdict.version}, not {version}; run gate on this model.")
+    if not verdict.passed:
+        raise UserError(f"Version {version} is not deployed: {verdict.reason}")
+    registry = Registry.open(models_uri)
+    before = registry.current()
+    if before and before.version not in (verdict.champion, version):
+        raise UserError(
+            f"Version {before.version} went into service after the gate compared with "
+            f"{verdict.champion or 'none'}; run again, so that version {version} is compared with it."
+        )
+    golden = choose_golden(inputs.predictions, inputs.shard_index)
+    registry.publish(inputs.bundle, golden)
+    return put_into_service(Candidate(registry, version, golden), target, before, verdict.champion, verdict.figures)
+
+
+def roll_back(models_uri: str, target: Target, version: str) -> Deployment:
+    """Put an earlier version back into service, checked like a new one. Raises UserError when that fails."""
+    registry = Registry.open(models_uri)
+    registry.info(version)
+    before = registry.current()
+    known = [record.figures for record in registry.deployments() if record.version == version and record.figures]
+    candidate = Candidate(registry, version, registry.golden(version))
+    champion = before.version if before else ""
+    return put_into_service(candidate, target, before, champion, known[-1] if known else None)
+
+
+def put_into_service(
+    candidate: Candidate, target: Target, before: Deployment | None, champion: str, figures: Figures | None
+) -> Deployment:
+    """Roll a published version out and record it; `before` is the deployment it replaces."""
+    with target.rollout(candidate) as url:
+        if before and before.version == candidate.version:
+            candidate.registry.write_latest()
+            print(f"deploy: version {candidate.version} is in service already ({url})", flush=True)
+            return before
+        run = os.environ.get(RUN_VARIABLE, "")
+        record = candidate.registry.advance(before, candidate.version, champion, run, target.name, figures)
+        print(f"deploy: version {candidate.version} is in service ({url})", flush=True)
+        return record
+
+
+def open_target(name: str, options: str) -> Target:
+    """The target of that name; `options` is a JSON object. Raises UserError for an unknown name or option."""
+    if name == "local":
+        if options not in ("", "{}"):
+            raise UserError("The target local takes no options; leave deploy_options out.")
+        return LocalTarget()
+    raise UserError(f"There is no target '{name}'; choose local or kserve.")
