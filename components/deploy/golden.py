@@ -47,11 +47,9 @@ def choose_golden(predictions_path: Path, index_path: Path, size: int = GOLDEN_R
     return chosen
 
 
-def check_answers(
-    url: str, version: str, info: BundleInfo, golden: list[GoldenRequest], name: str = MODEL_NAME
-) -> None:
-    """Send every golden request to the server at `url` and compare. Raises UserError at the first answer that is wrong."""
-    endpoint = f"{url}/v1/models/{name}:predict"
+def check_answers(url: str, version: str, info: BundleInfo, golden: list[GoldenRequest]) -> None:
+    """Send every golden request to the server at `url`. Raises UserError at the first answer that is wrong."""
+    endpoint = f"{url}/v1/models/{MODEL_NAME}:predict"
     with requests.Session() as session:
         for request in golden:
             prediction = _ask(session, endpoint, request)

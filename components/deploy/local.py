@@ -42,7 +42,7 @@ class LocalTarget:
 
 @contextmanager
 def running_server(model: Path, log: Path) -> Iterator[str]:
-    """The model server on a free port of this machine; yields its address. Raises UserError when it does not come up."""
+    """The model server on a free port; yields its address. Raises UserError when it does not come up."""
     port = _free_port()
     command = [sys.executable, "-m", "components.serve"]
     arguments = ["--model_dir", str(model), "--http_port", str(port), "--enable_grpc", "false"]
