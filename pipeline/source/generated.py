@@ -47,8 +47,7 @@ def draw_bins(count: int = DEFAULT_COUNT, seed: int = 0) -> Iterator[GeneratedBi
 def draw_bin(number: int, seed: int = 0) -> GeneratedBin:
     """Draw bin `number` (from 0) of the series that `seed` names."""
     image_id = image_id_of(number)
-    source = number - 1 if _is_repeated(number, seed) else number
-    scene = _scene(source, seed)
+    scene = scene_of(number, seed)
     fault = number % FAULTS_EVERY
     metadata = _metadata(scene, image_id, unpadded=_is_unpadded(number))
     if fault == INVALID_JSON:
@@ -91,7 +90,9 @@ def _is_repeated(number: int, seed: int) -> bool:
     return drawn(number) and not drawn(number - 1)
 
 
-def _scene(number: int, seed: int) -> Scene:
+def scene_of(number: int, seed: int = 0) -> Scene:
+    """What lies in bin `number`; a repeated photo shows the contents of the bin before."""
+    number = number - 1 if _is_repeated(number, seed) else number
     rng = np.random.default_rng([seed, number, _CONTENTS])
     count = int(rng.choice(len(QUANTITY_WEIGHTS), p=QUANTITY_WEIGHTS / QUANTITY_WEIGHTS.sum()))
     return draw_scene(rng, count)

@@ -14,9 +14,8 @@ SMALLEST, LARGEST = (315, 240), (785, 1069)
 
 def take_photo(painted: Image.Image, rng: np.random.Generator) -> bytes:
     """A JPEG of the painted bin (RGB, any size), 315 to 785 pixels wide and 240 to 1,069 high."""
-    image = _look(painted, rng)
-    image = _expose(image, rng)
-    image = image.filter(_blur(rng))
+    image = painted.filter(_blur(rng))
+    image = _look(_expose(image, rng), rng)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=int(rng.integers(80, 93)))
     return buffer.getvalue()
