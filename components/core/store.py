@@ -2,26 +2,57 @@
 
 Our own store is found through the standard AWS variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
 AWS_REGION). The public dataset's bucket is read unsigned, at AWS itself or at PUBLIC_SOURCE_ENDPOINT.
+
+Passing faults (5xx, SlowDown, broken connections, stalls, bytes that do not match their ETag) are tried again a bounded
+number of times, with growing and jittered pauses, and counted.
 """
 
+import asyncio
+import hashlib
 import os
-from collections.abc import Iterator
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlparse
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    NotFoundError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from components.core.errors import UserError
 from components.core.layout import PUBLIC_SOURCE_BUCKET, PUBLIC_SOURCE_REGION
+
+# 12 attempts wait 13 to 26 s in all, which outlives a store's restart. One that never answered is given up early.
+ATTEMPTS = 12
+FIRST_ATTEMPTS = 3
+MISSING_ATTEMPTS = 4  # of a key that was listed
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 5.0
+STALL_SECONDS = 20.0  # for one small object
+REQUEST_SECONDS = 120.0  # for any request: a shard of 100 MB may take its time
+CONNECT_SECONDS = 5.0
+PAGE_KEYS = 1000
+
+T = TypeVar("T")
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired", "expired")
+_CREDENTIAL_SOURCES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
 
 
 class ObjectMissing(Exception):
@@ -30,6 +61,14 @@ class ObjectMissing(Exception):
 
 class ObjectExists(Exception):
     """A conditional write found that somebody else had written the key before."""
+
+
+class ObjectCorrupt(UserError):
+    """However often it is fetched, an object's bytes do not match their ETag or length."""
+
+
+class _Damaged(Exception):
+    """One answer's bytes do not match; the next may."""
 
 
 @dataclass(frozen=True)
@@ -60,57 +99,134 @@ class Location:
         return f"s3://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
 
 
+@dataclass(frozen=True)
+class Access:
+    """How a bucket is reached."""
+
+    location: Location
+    endpoint: str | None
+    region: str
+    signed: bool
+
+    @classmethod
+    def to(cls, uri: str) -> "Access":
+        """Access to the bucket of an `s3://bucket/prefix` address. Raises UserError when credentials are not set."""
+        location = Location.parse(uri)
+        if location.bucket == PUBLIC_SOURCE_BUCKET:
+            return cls(location, os.environ.get("PUBLIC_SOURCE_ENDPOINT"), PUBLIC_SOURCE_REGION, signed=False)
+        endpoint = os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint and not any(os.environ.get(name) for name in _CREDENTIAL_SOURCES):
+            raise UserError(f"No credentials for {location}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+        return cls(location, endpoint, os.environ.get("AWS_REGION", "us-east-1"), signed=True)
+
+
 class Store:
     """One bucket. All keys are relative to the bucket (or to the prefix it was opened with).
 
     Every method raises UserError with one sentence when the store cannot be reached or refuses the credentials.
+    `retries` counts by reason what had to be tried again.
     """
 
-    def __init__(self, location: Location, client: S3Store) -> None:
-        self.location = location
-        self.client = client
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.location = access.location
+        self.retries: Counter[str] = Counter()
+        self.answered = False
+        self.client = _object_client(access)
+
+    @cached_property
+    def _lister(self) -> Any:
+        return _listing_client(self.access)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Objects under `prefix`, streamed in the store's order; memory does not grow with their number."""
-        with _explained(self.location):
-            for chunk in obstore.list(self.client, prefix or None, chunk_size=1000):
-                for entry in chunk:
-                    yield ObjectInfo(entry["path"], entry["size"], (entry["e_tag"] or "").strip('"'))
+        root = f"{self.location.prefix}/" if self.location.prefix else ""
+        where: dict[str, str] = {}
+        while True:
+            page = self._persist(partial(self._list_page, root + prefix, where))
+            for entry in page.get("Contents", []):
+                if not entry["Key"].endswith("/") or entry["Size"]:  # some stores list folders
+                    yield ObjectInfo(entry["Key"].removeprefix(root), entry["Size"], entry["ETag"].strip('"'))
+            if not page["IsTruncated"]:
+                return
+            where = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _list_page(self, prefix: str, where: dict[str, str]) -> dict[str, Any]:
+        return self._lister.list_objects_v2(Bucket=self.location.bucket, Prefix=prefix, MaxKeys=PAGE_KEYS, **where)
 
     def get(self, key: str) -> bytes:
-        """All bytes of an object. Raises ObjectMissing."""
-        with _explained(self.location):
-            return obstore.get(self.client, key).bytes().to_bytes()
+        """All bytes of an object. Raises ObjectMissing, or ObjectCorrupt when they never match their ETag."""
 
-    async def get_async(self, key: str) -> bytes:
-        """The same, for callers that keep many requests in flight."""
-        with _explained(self.location):
-            response = await obstore.get_async(self.client, key)
-            return (await response.bytes_async()).to_bytes()
+        def attempt() -> bytes:
+            answer = obstore.get(self.client, key)
+            return _intact(answer, answer.bytes().to_bytes())
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write an object, whole or not at all, over what was there."""
-        with _explained(self.location):
-            obstore.put(self.client, key, data)
+        return self._persist(attempt)
+
+    async def get_async(self, key: str, *, listed: bool = False) -> bytes:
+        """The same, for callers that keep many requests for small objects in flight.
+
+        `listed` says that the key is known to be there, so that an answer that it is missing is asked for again.
+        """
+        patience = _Patience(self, listed=listed)
+        while True:
+            try:
+                async with asyncio.timeout(STALL_SECONDS):
+                    answer = await obstore.get_async(self.client, key)
+                    data = _intact(answer, (await answer.bytes_async()).to_bytes())
+                self.answered = True
+                return data
+            except Exception as error:
+                await asyncio.sleep(patience.after(error))
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Write an object, or a file as an object, whole or not at all, over what was there."""
+        self._persist(lambda: obstore.put(self.client, key, data, use_multipart=False))
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object that must not exist yet. Of several writers one wins; the others get ObjectExists."""
-        with _explained(self.location):
+        attempts = 0
+
+        def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
             obstore.put(self.client, key, data, mode="create")
+
+        try:
+            self._persist(attempt)
+        except ObjectExists:
+            # An attempt whose answer was lost may have been the winner.
+            if attempts == 1 or self.get(key) != data:
+                raise
 
     def exists(self, key: str) -> bool:
         """Whether the key is there."""
         try:
-            with _explained(self.location):
-                obstore.head(self.client, key)
+            self._persist(lambda: obstore.head(self.client, key))
         except ObjectMissing:
             return False
         return True
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is fine."""
-        with _explained(self.location):
-            obstore.delete(self.client, key)
+        with suppress(ObjectMissing):
+            self._persist(lambda: obstore.delete(self.client, key))
+
+    def told_retries(self) -> str:
+        """What had to be tried again, for the step's log: `no retries`, or their number by reason."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.retries.items()))
+        return f"{self.retries.total()} retries ({reasons})" if reasons else "no retries"
+
+    def _persist(self, attempt: Callable[[], T]) -> T:
+        patience = _Patience(self)
+        while True:
+            try:
+                result = attempt()
+            except Exception as error:
+                time.sleep(patience.after(error))
+            else:
+                self.answered = True
+                return result
 
 
 def open_store(uri: str) -> Store:
@@ -118,54 +234,131 @@ def open_store(uri: str) -> Store:
 
     The public dataset's bucket is opened unsigned; any other is ours, at AWS_ENDPOINT_URL.
     """
-    location = Location.parse(uri)
-    public = location.bucket == PUBLIC_SOURCE_BUCKET
-    endpoint = os.environ.get("PUBLIC_SOURCE_ENDPOINT" if public else "AWS_ENDPOINT_URL")
-    region = PUBLIC_SOURCE_REGION if public else os.environ.get("AWS_REGION", "us-east-1")
-    client = S3Store(
-        location.bucket,
-        prefix=location.prefix or None,
-        endpoint=endpoint,
-        region=region,
-        skip_signature=public,
-        virtual_hosted_style_request=endpoint is None,
+    return Store(Access.to(uri))
+
+
+def _object_client(access: Access) -> S3Store:
+    return S3Store(
+        access.location.bucket,
+        prefix=access.location.prefix or None,
+        endpoint=access.endpoint,
+        region=access.region,
+        skip_signature=not access.signed,
+        virtual_hosted_style_request=access.endpoint is None,
         client_options={
-            "allow_http": endpoint is not None and endpoint.startswith("http://"),
-            "timeout": timedelta(seconds=60),
-            "connect_timeout": timedelta(seconds=5),
+            "allow_http": access.endpoint is not None and access.endpoint.startswith("http://"),
+            "timeout": timedelta(seconds=REQUEST_SECONDS),
+            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         },
-        retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
+        retry_config={"max_retries": 0},  # ours are counted, and cover damaged bytes too
     )
-    return Store(location, client)
 
 
-class _explained:
-    """Context that turns the client's errors into ours."""
+def _listing_client(access: Access) -> Any:
+    """boto3 lists, because obstore gives up a whole listing at the first odd key (`a//b`, a newline)."""
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
 
-    def __init__(self, location: Location) -> None:
-        self.location = location
+    config = Config(
+        signature_version="s3v4" if access.signed else UNSIGNED,
+        s3={"addressing_style": "virtual" if access.endpoint is None else "path"},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=STALL_SECONDS,
+        retries={"total_max_attempts": 1},
+    )
+    return boto3.client("s3", endpoint_url=access.endpoint, region_name=access.region, config=config)
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, AlreadyExistsError):
-            raise ObjectExists(str(self.location)) from error
-        if isinstance(error, NotFoundError | FileNotFoundError):
-            if "NoSuchBucket" in str(error):
-                raise UserError(
-                    f"The bucket '{self.location.bucket}' does not exist; create it or check its name."
-                ) from error
-            raise ObjectMissing(str(self.location)) from error
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+def _intact(answer: "obstore.GetResult", data: bytes) -> bytes:
+    if len(data) != answer.meta["size"]:
+        raise _Damaged(f"{len(data)} of {answer.meta['size']} bytes came")
+    etag = (answer.meta["e_tag"] or "").strip('"')
+    if _MD5.fullmatch(etag) and hashlib.md5(data, usedforsecurity=False).hexdigest() != etag:
+        raise _Damaged("the bytes do not match their ETag")
+    return data
+
+
+class _Patience:
+    """Decides after each failed attempt of one request: how long to wait, or which error to give up with."""
+
+    def __init__(self, store: Store, *, listed: bool = False) -> None:
+        self.store = store
+        self.listed = listed
+        self.failures = 0
+
+    def after(self, error: Exception) -> float:
+        """Seconds to wait before the next attempt. Raises ours in place of `error` when there is none."""
+        self.failures += 1
+        place = self.store.location
+        status, code = _status_and_code(error)
+        missing = status == 404 or isinstance(error, FileNotFoundError)
+        if isinstance(error, AlreadyExistsError) or status == 412:
+            raise ObjectExists(str(place)) from error
+        if missing and code != "NoSuchBucket" and (not self.listed or self.failures >= MISSING_ATTEMPTS):
+            raise ObjectMissing(str(place)) from error
+        sentence = _refusal(error, status, code, place)
+        if sentence:
+            raise UserError(sentence) from error
+        if not missing and not _passing(error, status):
+            raise error
+        if self.failures >= (ATTEMPTS if self.store.answered else FIRST_ATTEMPTS):
+            if isinstance(error, _Damaged):
+                raise ObjectCorrupt(f"An object of {place} stays damaged ({error}); write it again.") from error
             raise UserError(
-                f"The store refused access to {self.location}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+                f"The store of {place} does not answer ({_first_line(error)}); check that it runs and AWS_ENDPOINT_URL."
             ) from error
-        if isinstance(error, BaseError):
-            raise UserError(
-                f"The store of {self.location} cannot be used ({_first_line(error)}); check AWS_ENDPOINT_URL."
-            ) from error
+        self.store.retries[_kind(error, status)] += 1
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self.failures)
+        return pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
+
+
+def _refusal(error: Exception, status: int, code: str, place: Location) -> str:
+    """A sentence for an answer that will not change when it is asked for again; empty for any other."""
+    if code == "NoSuchBucket":
+        return f"The bucket '{place.bucket}' does not exist; create it or check its name."
+    if any(word in code for word in _EXPIRED):
+        return f"The credentials for {place} have expired; renew them and run again, what is done is kept."
+    if (
+        status in (401, 403)
+        or isinstance(error, PermissionDeniedError | UnauthenticatedError)
+        or type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError")
+    ):
+        return f"The store refused access to {place}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    if _from_store(error) and 400 <= status < 500 and status not in (404, 408, 429):
+        return f"The store of {place} refused a request ({_first_line(error)}); check AWS_ENDPOINT_URL and AWS_REGION."
+    return ""
+
+
+def _status_and_code(error: Exception) -> tuple[int, str]:
+    """HTTP status and S3 error code, 0 and empty where there was no answer."""
+    response = getattr(error, "response", None)  # botocore's ClientError
+    if isinstance(response, dict):
+        return int(response["ResponseMetadata"]["HTTPStatusCode"]), str(response["Error"].get("Code", ""))
+    if isinstance(error, BaseError | FileNotFoundError):
+        status, code = _STATUS.search(str(error)), _CODE.search(str(error))
+        return int(status[1]) if status else 0, code[1] if code else ""
+    return 0, ""
+
+
+def _from_store(error: Exception) -> bool:
+    """Whether one of the clients raised it (boto3 also lets errors of the layers below it through)."""
+    return isinstance(error, BaseError) or type(error).__module__.split(".")[0] in ("botocore", "urllib3", "http")
+
+
+def _passing(error: Exception, status: int) -> bool:
+    if isinstance(error, TimeoutError | _Damaged):
+        return True
+    return _from_store(error) and (status in (0, 200, 404, 408, 429) or status >= 500)
+
+
+def _kind(error: Exception, status: int) -> str:
+    if isinstance(error, _Damaged):
+        return "damaged bytes"
+    if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
+        return "stalled"
+    return f"status {status}" if status >= 400 else "broken connections"
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
