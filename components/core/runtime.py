@@ -1,0 +1,179 @@
+"""Running a bundle's graph: OpenVINO on a CPU, ONNX Runtime on a CUDA device. The only module that runs a model."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.core.bundle import OUT_OF_RANGE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT, Bundle
+from components.core.errors import UserError
+
+RUNTIMES = ("auto", "openvino", "onnxruntime")
+_OPENVINO_TYPES = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # int8 is in the graph itself
+_BATCH = 32  # images in one call at most, so that memory does not grow with the caller's array
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of N photos.
+
+    `scores` float32 N×max_count: calibrated probabilities of the counts 1…max_count, given that it is one of them.
+    `out_of_range` float32 N: probability that the bin holds 0 or more than max_count items; None when the model
+    knows no such bins.
+    """
+
+    scores: NDArray[np.float32]
+    out_of_range: NDArray[np.float32] | None
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Most probable count of each photo, N integers from 1."""
+        return self.scores.argmax(axis=1) + 1
+
+    @property
+    def expected_counts(self) -> NDArray[np.float64]:
+        """Mean of the count under the scores, N floats in 1…max_count."""
+        return self.scores.astype(np.float64) @ np.arange(1, self.scores.shape[1] + 1)
+
+
+class OnnxFunction(Protocol):
+    """A graph that was opened: pixels uint8 N×S×S×3 in, one array per wanted output out. Safe to call from threads."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Array, ...]:
+        """Run the graph."""
+
+
+class Runtime:
+    """A bundle ready to answer. Safe to call from several threads at once."""
+
+    def __init__(self, bundle: Bundle, function: OnnxFunction, name: str, precision: str) -> None:
+        self.bundle = bundle
+        self.name = name
+        self.precision = precision
+        self._function = function
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Count the items in N photos: uint8 N×S×S×3 of the bundle's image size."""
+        size = self.bundle.info.image_size
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; the model takes uint8 N×{size}×{size}×3")
+        if len(pixels) == 0:
+            empty = np.empty((0, self.bundle.info.max_count), np.float32)
+            return Prediction(empty, empty[:, 0].copy() if self.bundle.info.has_out_of_range else None)
+        parts = [self._function(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)]
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return Prediction(columns[0], columns[1] if self.bundle.info.has_out_of_range else None)
+
+
+def open_runtime(
+    bundle: Bundle, runtime: str = "auto", precision: str | None = None, threads: int | None = None, streams: int = 1
+) -> Runtime:
+    """Open a bundle's graph.
+
+    `runtime`: openvino, onnxruntime, or auto (the bundle's choice; where that is auto too, ONNX Runtime if a CUDA
+    device can be used, else OpenVINO). `precision`: f32, bf16 or int8, by default the bundle's. `threads`: CPU threads
+    in all, by default every core. `streams`: how many calls run at the same time, sharing the threads.
+    Raises UserError for a runtime that is not installed and a graph that cannot be opened.
+    """
+    if runtime not in RUNTIMES:
+        raise UserError(f"There is no runtime '{runtime}'; take one of {', '.join(RUNTIMES)}.")
+    precision = precision or bundle.info.precision
+    if precision not in _OPENVINO_TYPES:
+        raise UserError(f"There is no precision '{precision}'; take one of {', '.join(_OPENVINO_TYPES)}.")
+    path = bundle.onnx_for(precision)
+    if not path.is_file():
+        raise UserError(f"The model in '{bundle.folder}' has no {precision} graph; take f32 or train with {precision}.")
+    outputs = (SCORES_OUTPUT, OUT_OF_RANGE_OUTPUT) if bundle.info.has_out_of_range else (SCORES_OUTPUT,)
+    name = bundle.info.runtime if runtime == "auto" else runtime
+    if name == "auto":
+        name = "onnxruntime" if _cuda_is_there() else "openvino"
+    opened = open_onnx(path, precision, threads, outputs, streams=streams, runtime=name)
+    return Runtime(bundle, opened, name, precision)
+
+
+def open_onnx(
+    path: Path,
+    precision: str = "f32",
+    threads: int | None = None,
+    outputs: Sequence[str] = (SCORES_OUTPUT,),
+    *,
+    streams: int = 1,
+    runtime: str = "openvino",
+) -> OnnxFunction:
+    """Open any graph that takes `pixels` uint8 N×S×S×3; the result gives `outputs` in that order. Raises UserError."""
+    try:
+        if runtime == "onnxruntime":
+            return _OnnxRuntimeFunction(path, precision, threads, outputs)
+        return _OpenVinoFunction(path, precision, threads, outputs, streams)
+    except ImportError as error:
+        raise UserError(f"The runtime '{runtime}' is not installed here ({error}); take another one.") from error
+    except RuntimeError as error:
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise UserError(f"The graph in {path} cannot be opened by {runtime} ({reason.strip()}).") from error
+
+
+class _OpenVinoFunction:
+    def __init__(self, path: Path, precision: str, threads: int | None, outputs: Sequence[str], streams: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        options: dict[str, Any] = {
+            # Where a CPU has bf16 units OpenVINO would use them unasked, and scores would differ between machines.
+            "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[precision],
+            "NUM_STREAMS": str(streams),
+        }
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        self._compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
+        self._outputs = tuple(self._compiled.output(name) for name in outputs)
+        self._local = threading.local()  # an infer request serves one thread at a time
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Array, ...]:
+        request = getattr(self._local, "request", None)
+        if request is None:
+            request = self._local.request = self._compiled.create_infer_request()
+        results = request.infer({PIXELS_INPUT: np.ascontiguousarray(pixels)}, share_inputs=True)
+        return tuple(results[output] for output in self._outputs)
+
+
+class _OnnxRuntimeFunction:
+    def __init__(self, path: Path, precision: str, threads: int | None, outputs: Sequence[str]) -> None:
+        import onnxruntime
+
+        if precision == "bf16":
+            raise UserError("ONNX Runtime runs f32 and int8 graphs; bf16 needs the runtime openvino.")
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            onnxruntime.preload_dlls()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads = threads
+        # TF32 would make scores differ from those of a CPU in the third digit.
+        providers: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+        usable = set(onnxruntime.get_available_providers())
+        self._session = onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=[p for p in providers if (p if isinstance(p, str) else p[0]) in usable],
+        )
+        self._outputs = list(outputs)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Array, ...]:
+        return tuple(self._session.run(self._outputs, {PIXELS_INPUT: np.ascontiguousarray(pixels)}))
+
+
+def _cuda_is_there() -> bool:
+    # The driver's device file comes first: without it there is no need to import ONNX Runtime.
+    if not Path("/dev/nvidiactl").exists():
+        return False
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
