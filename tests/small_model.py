@@ -24,7 +24,12 @@ STEP = 30.0  # brightness an item adds
 
 
 def write_small_bundle(
-    folder: Path, shift: float = 0.0, max_count: int = 5, out_of_range: bool = True, sharpness: float = 0.01, seed: int = 0
+    folder: Path,
+    shift: float = 0.0,
+    max_count: int = 5,
+    out_of_range: bool = True,
+    sharpness: float = 0.01,
+    seed: int = 0,
 ) -> Bundle:
     """A bundle whose model says round(brightness / STEP - shift), the surer the larger `sharpness`."""
     files = folder.with_name(f"{folder.name}-files")
