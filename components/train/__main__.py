@@ -1,0 +1,59 @@
+"""Run train from a shell, as one process or as several with torchrun."""
+
+import argparse
+from pathlib import Path
+
+from components.core.defaults import MAX_COUNT, RECIPE, SEED
+from components.core.errors import reported
+
+
+def main() -> None:
+    """Read the arguments and run the step."""
+    arguments = _parser().parse_args()
+    with reported():
+        from components.train.distributed import joined
+        from components.train.recipes import choose_recipe
+        from components.train.train import Job, Outputs, train
+
+        recipe = choose_recipe(
+            arguments.recipe, arguments.epochs, arguments.image_size, arguments.backbone, arguments.overrides
+        )
+        job = Job(
+            arguments.shard_index,
+            arguments.splits,
+            recipe,
+            arguments.max_count,
+            arguments.seed,
+            arguments.weights,
+            arguments.checkpoints,
+            limit=arguments.limit,
+            checkpoint_interval=arguments.checkpoint_interval,
+        )
+        folder: Path = arguments.output
+        outputs = Outputs(folder / "model", folder / "train.html", folder / "curves.png", arguments.logs)
+        with joined() as processes:
+            train(job, outputs, processes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m components.train", description=__doc__)
+    parser.add_argument("--shard-index", type=Path, required=True, help="index that download wrote")
+    parser.add_argument("--splits", type=Path, required=True, help="table that split wrote")
+    parser.add_argument("--recipe", default=RECIPE, help="finetune, frozen or original")
+    parser.add_argument("--epochs", type=int, default=0, help="0: the recipe's own")
+    parser.add_argument("--image-size", type=int, default=0, help="pixels; 0: the recipe's own")
+    parser.add_argument("--backbone", default="", help="a torchvision ResNet or any timm model; default: the recipe's")
+    parser.add_argument("--weights", default="", help="file or s3:// address of the backbone's first weights; 'random'")
+    parser.add_argument("--overrides", default="{}", help='JSON of recipe fields, like {"learning_rate": 0.01}')
+    parser.add_argument("--max-count", type=int, default=MAX_COUNT)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--limit", type=int, default=0, help="train on so many bins, drawn by seed; 0: all")
+    parser.add_argument("--checkpoints", default="", help="s3://bucket or a folder to keep and resume checkpoints in")
+    parser.add_argument("--checkpoint-interval", type=float, default=60.0, help="seconds between two checkpoints")
+    parser.add_argument("--logs", type=Path, default=None, help="folder for TensorBoard files")
+    parser.add_argument("--output", type=Path, required=True, help="folder for model/, train.html and curves.png")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""From trained weights to the bundle's graph: temperature, ONNX, the check against torch, the precision to serve with."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from torch import Tensor, nn
+
+from components.core.bundle import OUT_OF_RANGE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT
+from components.core.errors import UserError
+
+OPSET = 18
+CHECKED_IMAGES = 64
+TOLERANCE = 1e-3
+_BATCH = 64
+
+
+def fit_temperature(logits: NDArray[np.float32], counts: NDArray[np.int64]) -> float:
+    """The temperature that minimises -log of the true count's probability (Guo et al., On Calibration of Modern Neural Networks, 2017).
+
+    logits N×max_count of the counts 1…max_count, counts N. Kept within 0.05…20.
+    """
+    places = np.arange(len(counts))
+
+    def loss(log_temperature: float) -> float:
+        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[places, counts - 1].mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return float(np.exp(found.x))
+
+
+@torch.no_grad()
+def predict(model: nn.Module, pixels: NDArray[np.uint8], device: torch.device) -> list[NDArray[np.float32]]:
+    """Outputs of a module on photos uint8 N×S×S×3 in f32, one array an output."""
+    model.eval().to(device)
+    found: list[tuple[Tensor, ...]] = []
+    for start in range(0, len(pixels), _BATCH):
+        output = model(torch.from_numpy(np.asarray(pixels[start : start + _BATCH])).to(device))
+        found.append(output if isinstance(output, tuple) else (output,))
+    return [torch.cat(parts).float().cpu().numpy() for parts in zip(*found, strict=True)]
+
+
+def export_onnx(model: nn.Module, size: int, path: Path, outputs: tuple[str, ...]) -> None:
+    """Write a module that takes `pixels` uint8 N×S×S×3 as ONNX, for batches of any size."""
+    model = model.eval().cpu().to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    torch.onnx.export(
+        model,
+        (example,),
+        path,
+        dynamo=True,
+        verbose=False,
+        opset_version=OPSET,
+        input_names=[PIXELS_INPUT],
+        output_names=list(outputs),
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+        external_data=False,
+    )
+
+
+def served_outputs(has_out_of_range: bool) -> tuple[str, ...]:
+    """Names of a bundle's outputs, in order."""
+    return (SCORES_OUTPUT, OUT_OF_RANGE_OUTPUT) if has_out_of_range else (SCORES_OUTPUT,)
+
+
+def check_against_torch(
+    model: nn.Module, path: Path, pixels: NDArray[np.uint8], outputs: tuple[str, ...], device: torch.device
+) -> float:
+    """Largest difference between ONNX (run in f32) and torch on up to 64 photos.
+
+    Raises UserError when it is above 1e-3, because then the exported model would not be the trained one.
+    """
+    import onnxruntime
+
+    pixels = np.asarray(pixels[:CHECKED_IMAGES])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    given = session.run(list(outputs), {PIXELS_INPUT: pixels})
+    wanted = predict(model, pixels, device)
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(given, wanted, strict=True))
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"The exported graph differs from the trained network by {difference:.2g} (allowed: {TOLERANCE}); "
+            "this backbone cannot be exported with these versions, choose another."
+        )
+    return difference

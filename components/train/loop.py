@@ -1,0 +1,442 @@
+"""The training loop, the same for a whole network on photos and for a head on features.
+
+Everything random comes from the seed and the step alone, so a run that goes on from a checkpoint takes the same path as
+one that never stopped, and several processes take the path of one.
+"""
+
+import hashlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from components.core.errors import UserError
+from components.train import augment
+from components.train.checkpoint import Checkpoints
+from components.train.data import Share, Source, Subset, epoch_order, prefetched, share_of
+from components.train.distributed import Processes
+from components.train.history import EpochRecord
+from components.train.inspect import Inspector
+from components.train.losses import class_weights, losses
+from components.train.measure import Times, UseSampler
+from components.train.model import Classes, Normalise
+from components.train.optimise import create_optimiser, learning_rate_at
+from components.train.recipes import Recipe
+from components.train.rules import Evidence, Finding, check
+
+STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM, as a shell says it
+_VALIDATION_BATCH = 64
+_NORM_LOOKS = 20  # a look at the layers' gradients in so many steps
+
+
+class Interrupted(SystemExit):
+    """SIGTERM came; the checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where a run's samples come from: by the size of an epoch, for training and for validation."""
+
+    training: Callable[[int], Source]
+    validation: Source
+    normalise: Normalise | None  # None: the inputs are features
+    train: Subset
+    judged: Subset
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what was seen on the way: all of it goes into the checkpoint."""
+
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches done in the running epoch
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])  # loss, samples, right, in range
+    seconds: float = 0.0  # in the running epoch, before the last stop
+    history: list[dict[str, Any]] = field(default_factory=list)
+    step_losses: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
+    first_layer: list[float] = field(default_factory=list)
+    dead_units: float = 0.0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ends with; the model holds the weights to use."""
+
+    history: list[EpochRecord]
+    findings: list[Finding]
+    step_losses: list[float]
+    gradient_norms: list[float]
+    stopped: str  # why the run ended before its last epoch, or ""
+
+
+class Training:
+    """One run of the loop."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        classes: Classes,
+        inputs: Inputs,
+        seed: int,
+        processes: Processes,
+        checkpoints: Checkpoints,
+        on_epoch: Callable[[EpochRecord], None] = lambda _: None,
+    ) -> None:
+        self.recipe, self.classes, self.inputs, self.seed = recipe, classes, inputs, seed
+        self.processes, self.checkpoints, self.on_epoch = processes, checkpoints, on_epoch
+        self.device = processes.device
+        self.batch_size = recipe.batch_size
+        self._check_sizes()
+        self.steps_per_epoch = math.ceil(len(inputs.train) / recipe.batch_size)
+        self.epochs = max(recipe.epochs, math.ceil(recipe.minimum_steps / self.steps_per_epoch))
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.wrapped = processes.wrap(self.model)
+        self.optimiser = create_optimiser(recipe, self.model)
+        self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.labels = classes.of_quantity(torch.from_numpy(inputs.train.quantities))
+        counts = torch.bincount(self.labels, minlength=classes.number).float()
+        self.class_counts = [int(count) for count in counts]
+        self.weights = class_weights(counts) if recipe.class_weighting else torch.ones(classes.number)
+        self.average = _Average(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.best: dict[str, Tensor] | None = None
+        self.progress = Progress()
+        self.inspector = Inspector(self.model)
+        self.times = Times(self.device)
+        self.stop_asked = False
+        self.findings: list[Finding] = []
+        self.autocast = _autocast(recipe, self.device)
+
+    def run(self) -> Outcome:
+        """Train to the end, from the checkpoint where there is one.
+
+        Raises Interrupted (exit status 143) after SIGTERM, with the checkpoint written, and UserError when a rule stops the run.
+        """
+        self._restore(self.processes.from_lead(self.checkpoints.load() if self.processes.leads else None))
+        stopped = ""
+        with _terminated(self._ask_to_stop), UseSampler(self.device) as use:
+            while self.progress.epoch < self.epochs and not self.progress.done:
+                self._epoch(use)
+                patience = self.recipe.early_stopping
+                if patience and self.progress.epoch - self.progress.best_epoch >= patience:
+                    self.progress.done = True
+        if self.progress.epoch < self.epochs:
+            stopped = f"validation loss has not fallen for {self.recipe.early_stopping} epochs"
+        self._save()
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+        elif self.average is not None:
+            self.average.copy_to(self.model)
+        history = [EpochRecord.model_validate(record) for record in self.progress.history]
+        if not self.findings:
+            self.findings = check(self._evidence(history))
+        return Outcome(history, self.findings, self.progress.step_losses, self.progress.gradient_norms, stopped)
+
+    def _check_sizes(self) -> None:
+        number, batch, processes = len(self.inputs.train), self.recipe.batch_size, self.processes.number
+        if processes > number:
+            raise UserError(f"{processes} processes cannot share {number} training bins; start fewer processes.")
+        if batch > number:
+            raise UserError(
+                f"A batch of {batch} is larger than the {number} training bins; choose a smaller batch_size."
+            )
+        if batch < processes:
+            raise UserError(f"A batch of {batch} cannot be shared by {processes} processes; raise batch_size.")
+
+    def _epoch(self, use: UseSampler) -> None:
+        progress, epoch = self.progress, self.progress.epoch
+        size = self._size_of(epoch)
+        with self.times.part("decode"):
+            source = self.inputs.training(size)
+        order = epoch_order(len(self.inputs.train), self.seed, epoch)
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        shares = [share_of(len(batch), self.processes.rank, self.processes.number) for batch in batches]
+        rows = [self.inputs.train.rows[batch[share.places]] for batch, share in zip(batches, shares, strict=True)]
+        start, first_use = time.monotonic(), len(use.samples)
+        self._set_train_mode()
+        ready = prefetched(source, rows[progress.batch :])
+        for number in range(progress.batch, len(batches)):
+            self.times.step()
+            with self.times.part("read"):
+                inputs = next(ready)
+            self._step(inputs, batches[number], shares[number], epoch * self.steps_per_epoch + number)
+            progress.batch = number + 1
+            self._look_up(start, last=number + 1 == len(batches))
+        self._close_epoch(size, start, use, first_use)
+
+    def _look_up(self, start: float, last: bool) -> None:
+        """Between two steps: stop if asked to, write a checkpoint if one is due."""
+        stop = self.processes.any(self.stop_asked)
+        due = self.processes.from_lead(self.checkpoints.due()) if self.checkpoints.place else False
+        if stop or (due and not last):
+            seconds = self.progress.seconds
+            self.progress.seconds += time.monotonic() - start
+            written = self._save()
+            self.progress.seconds = seconds
+            if stop:
+                told = f"the checkpoint is {self.checkpoints.where}" if written else "no checkpoint was written"
+                if self.processes.leads:
+                    print(f"Stopped by SIGTERM after step {len(self.progress.step_losses)}; {told}.", flush=True)
+                raise Interrupted(STOPPED_BY_SIGNAL)
+
+    def _size_of(self, epoch: int) -> int:
+        """Photos are smaller in the first epochs, which are for the coarse things."""
+        recipe = self.recipe
+        if epoch >= round(recipe.small_epochs_share * self.epochs):
+            return recipe.image_size
+        return max(32, round(recipe.image_size * recipe.small_scale / 32) * 32)
+
+    def _set_train_mode(self) -> None:
+        self.wrapped.train()
+        if self.recipe.batch_norm == "frozen":
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _step(self, inputs: Tensor, batch: NDArray[np.int64], share: Share, step: int) -> None:
+        recipe, labels = self.recipe, self.labels[batch]
+        with self.times.part("copy and augment", every_step=False):
+            # Drawn for the global batch, then cut: what a sample gets does not depend on the number of processes.
+            draws = augment.draw(recipe, len(batch), _generator(self.seed, step))
+            inputs = self._prepare(inputs, draws.part(share.places).to(self.device))
+            own = labels[share.places].to(self.device)
+            weights = self.weights[labels].to(self.device)
+        rate = learning_rate_at(recipe, step, self.epochs * self.steps_per_epoch)
+        for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * rate
+        torch.manual_seed(_mixed(self.seed, step, self.processes.rank))  # dropout
+        with self.times.part("forward", every_step=False):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                logits = self.wrapped(inputs)
+            logits = logits.float()
+            each = losses(recipe, logits, own) * weights[share.places] * float(share.counted)
+            # Gradients are averaged over the processes; times their number, over the global weight, it is the global mean.
+            loss = each.sum() * self.processes.number / weights.sum()
+        with self.times.part("backward", every_step=False):
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+        with self.times.part("optimiser", every_step=False):
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm or math.inf)
+            self.optimiser.step()
+            if self.average is not None:
+                self.average.update(self.model)
+        self._note(loss.detach(), each.detach(), logits.detach(), own, share, norm, step)
+
+    def _prepare(self, inputs: Tensor, draws: augment.Draw) -> Tensor:
+        normalise = self.inputs.normalise
+        if normalise is None:
+            return inputs
+        photos = augment.apply(inputs.permute(0, 3, 1, 2).float(), draws)
+        return (photos * normalise.scale + normalise.offset).contiguous(memory_format=torch.channels_last)
+
+    def _note(
+        self, loss: Tensor, each: Tensor, logits: Tensor, own: Tensor, share: Share, norm: Tensor, step: int
+    ) -> None:
+        progress, counted = self.progress, float(share.counted)
+        first = self.classes.first
+        in_range = (own + first >= 1) & (own + first <= self.classes.max_count)
+        right = (self.classes.in_range(logits).argmax(1) + 1 == own + first) & in_range
+        sums = torch.stack(
+            [
+                each.sum(),
+                torch.tensor(len(own) * counted, device=own.device),
+                right.sum() * counted,
+                in_range.sum() * counted,
+            ]
+        ).double()
+        sums = self.processes.sum(torch.cat([sums, (loss / self.processes.number).double().reshape(1)]))
+        totals = sums.tolist()
+        progress.sums = [old + new for old, new in zip(progress.sums, totals, strict=False)]
+        progress.step_losses.append(totals[4])
+        progress.gradient_norms.append(float(norm))
+        if step % _NORM_LOOKS == 0:
+            progress.first_layer.append(self.inspector.first_to_last_gradient())
+        if not (math.isfinite(totals[4]) and math.isfinite(progress.gradient_norms[-1])):
+            finding = check(self._evidence([]))[0]
+            raise UserError(f"Training was stopped by the rule '{finding.rule}': {finding.evidence}. {finding.advice}")
+
+    def _close_epoch(self, size: int, start: float, use: UseSampler, first_use: int) -> None:
+        progress = self.progress
+        seconds = progress.seconds + time.monotonic() - start
+        with self.times.part("validate"):
+            logits = self._validate()
+        wanted = torch.from_numpy(self.inputs.judged.quantities) - 1
+        predicted = logits.argmax(1)
+        loss = functional.cross_entropy(logits, wanted).item()
+        times = dict(self.times.seconds)
+        self.times.seconds.clear()
+        gpu = [sample.gpu for sample in use.samples[first_use:] if sample.gpu is not None]
+        total, samples, right, in_range = progress.sums
+        record = EpochRecord(
+            epoch=progress.epoch + 1,
+            steps=self.steps_per_epoch,
+            images=int(samples),
+            image_size=size,
+            seconds=seconds,
+            train_loss=total / samples,
+            train_accuracy=right / max(in_range, 1),
+            validation_loss=loss,
+            validation_accuracy=(predicted == wanted).float().mean().item(),
+            learning_rate=self.optimiser.param_groups[-1]["lr"],
+            gradient_norm=float(np.mean(progress.gradient_norms[-self.steps_per_epoch :])),
+            predicted=tuple(torch.bincount(predicted, minlength=self.classes.max_count).tolist()),
+            times=times,
+            compute_share=sum(times.get(name, 0) for name in ("forward", "backward", "optimiser")) / max(seconds, 1e-9),
+            gpu_use=float(np.mean(gpu)) if gpu else None,
+        )
+        progress.history.append(record.model_dump(mode="json"))
+        progress.epoch, progress.batch, progress.seconds, progress.sums = progress.epoch + 1, 0, 0.0, [0.0] * 4
+        if self.recipe.early_stopping and loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch = loss, progress.epoch
+            self.best = {name: value.clone() for name, value in self._weights_to_judge().items()}
+        history = [EpochRecord.model_validate(old) for old in progress.history]
+        self.findings = check(self._evidence(history))
+        self.on_epoch(record)
+        if self.processes.from_lead(self.checkpoints.due()):
+            self._save()
+
+    @torch.no_grad()
+    def _validate(self) -> Tensor:
+        """Logits of the counts 1…max_count for the validation bins; the bins are shared among the processes."""
+        restore = self.average.swap_in(self.model) if self.average is not None else None
+        self.model.eval()
+        rows = self.inputs.judged.rows
+        share = share_of(len(rows), self.processes.rank, self.processes.number)
+        places = range(share.places.start, share.places.stop if share.counted else share.places.start)
+        logits = torch.zeros(len(rows), self.classes.max_count)
+        with self.inspector.watching_activations():
+            for start in range(0, len(places), _VALIDATION_BATCH):
+                chosen = places[start : start + _VALIDATION_BATCH]
+                inputs = self.inputs.validation.gather(rows[chosen.start : chosen.stop])
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                    found = self.model(self.inputs.normalise(inputs) if self.inputs.normalise is not None else inputs)
+                logits[chosen.start : chosen.stop] = self.classes.in_range(found.float()).cpu()
+        self.progress.dead_units = self.inspector.dead_units
+        if restore is not None:
+            self.model.load_state_dict(restore)
+        return self.processes.sum(logits)
+
+    def _weights_to_judge(self) -> dict[str, Tensor]:
+        return self.average.state if self.average is not None else self.model.state_dict()
+
+    def _evidence(self, history: list[EpochRecord]) -> Evidence:
+        progress = self.progress
+        return Evidence(
+            class_counts=self.class_counts,
+            classes=self.classes.number,
+            step_losses=progress.step_losses,
+            gradient_norms=progress.gradient_norms,
+            first_layer_gradients=progress.first_layer,
+            dead_units=progress.dead_units,
+            epochs=history,
+            on_gpu=self.device.type == "cuda",
+        )
+
+    def _ask_to_stop(self) -> None:
+        self.stop_asked = True
+
+    def _save(self) -> bool:
+        if not self.processes.leads:
+            return bool(self.checkpoints.place)
+        with self.times.part("checkpoint"):
+            state = {
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "average": None if self.average is None else self.average.state,
+                "updates": 0 if self.average is None else self.average.updates,
+                "best": self.best,
+                "random": torch.get_rng_state(),
+                "progress": vars(self.progress),
+            }
+            return self.checkpoints.save(state)
+
+    def _restore(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        self.best = state["best"]
+        if self.average is not None:
+            self.average.state, self.average.updates = state["average"], state["updates"]
+        self.progress = Progress(**state["progress"])
+        if self.processes.leads:
+            print(f"Going on from {self.checkpoints.where}: step {len(self.progress.step_losses)}.", flush=True)
+
+
+class _Average:
+    """Exponential moving average of the weights; young averages forget faster, (1+n)/(10+n) at most."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        self.state = {name: value.clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the model's weights."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        now = model.state_dict()
+        floating = [name for name, value in now.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.state[name] for name in floating], [now[name] for name in floating], 1 - decay)
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Give the model the averaged weights."""
+        model.load_state_dict(self.state)
+
+    def swap_in(self, model: nn.Module) -> dict[str, Tensor]:
+        """The same, returning the weights that it had."""
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        self.copy_to(model)
+        return before
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed out of several numbers."""
+    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_mixed(seed, step))
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> bool:
+    """Whether to compute in bf16; auto says yes where the hardware multiplies bf16 natively."""
+    if recipe.autocast != "auto":
+        return recipe.autocast == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
+
+
+@contextmanager
+def _terminated(react: Callable[[], None]) -> Iterator[None]:
+    """Within the block SIGTERM calls `react` instead of ending the process. Outside the main thread nothing changes."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        react()
+
+    try:
+        before = signal.signal(signal.SIGTERM, handle)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

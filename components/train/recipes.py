@@ -1,0 +1,133 @@
+"""Recipes: everything that decides how a model is trained, as one typed config each."""
+
+import json
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from components.core.defaults import BACKBONE
+from components.core.errors import UserError
+
+
+class Recipe(BaseModel):
+    """One way to train. Every field can be overridden by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Literal["original", "frozen", "finetune"]
+    backbone: str = Field(min_length=1)
+    image_size: int = Field(ge=32, le=1024)
+    epochs: int = Field(ge=1, le=10_000)
+    minimum_steps: int = Field(default=0, ge=0, description="on little data, epochs are added up to this many steps")
+    batch_size: int = Field(default=32, ge=1, le=65_536)
+    train_backbone: bool = Field(description="train all layers; false trains the head on features computed once")
+    batch_norm: Literal["train", "frozen"] = "frozen"
+    small_epochs_share: float = Field(default=0.0, ge=0, le=0.9, description="share of the epochs at a smaller size")
+    small_scale: float = Field(default=0.6, gt=0, le=1, description="the smaller size as a share of image_size")
+
+    optimiser: Literal["adadelta", "sgd", "adamw"] = "adamw"
+    learning_rate: float = Field(gt=0, le=100)
+    backbone_rate: float = Field(default=1.0, gt=0, le=1, description="the backbone's learning rate as a share")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
+    weight_decay: float = Field(default=0.0, ge=0, lt=1)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_share: float = Field(default=0.0, ge=0, lt=1, description="share of all steps")
+    clip_norm: float = Field(default=0.0, ge=0, description="largest gradient norm; 0 is no limit")
+
+    loss: Literal["cross_entropy", "soft_labels", "cumulative"] = "cross_entropy"
+    soft_label_width: float = Field(default=0.7, gt=0, le=10, description="standard deviation in items")
+    class_weighting: bool = False
+    use_extra: bool = Field(default=False, description="also learn from bins with 0 or more than max_count items")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    standardise: bool = Field(default=False, description="bring frozen features to mean 0 and deviation 1")
+    ema_decay: float = Field(default=0.0, ge=0, lt=1, description="0 is off")
+    early_stopping: int = Field(default=0, ge=0, description="epochs without a lower validation loss; 0 is off")
+
+    flip: bool = False
+    shift: float = Field(default=0.0, ge=0, le=0.5, description="largest shrink, the photo moving in what it leaves")
+    rotation: float = Field(default=0.0, ge=0, le=45, description="largest turn in degrees, shrunk so that all stays")
+    brightness: float = Field(default=0.0, ge=0, le=0.9, description="largest relative change, also of contrast")
+    mixup: float = Field(default=0.0, ge=0, le=1, description="largest share of a second photo blended in")
+
+    autocast: Literal["auto", "bf16", "f32"] = "f32"
+    serving: Literal["f32", "best"] = Field(default="best", description="best tries bf16 and int8 on validation")
+
+    @model_validator(mode="after")
+    def _frozen_backbone(self) -> Self:
+        if not self.train_backbone and (self.flip or self.shift or self.rotation or self.brightness or self.mixup):
+            raise ValueError("augmentation needs train_backbone, because frozen features are computed once")
+        return self
+
+
+_ORIGINAL = Recipe(
+    name="original",
+    backbone="resnet18",
+    image_size=224,
+    epochs=10,
+    train_backbone=False,
+    optimiser="adadelta",
+    learning_rate=0.05,
+    schedule="constant",
+    serving="f32",
+)
+_FROZEN = Recipe(
+    name="frozen",
+    backbone=BACKBONE,
+    image_size=224,
+    epochs=30,
+    batch_size=128,
+    train_backbone=False,
+    learning_rate=1e-3,
+    weight_decay=0.05,
+    warmup_share=0.05,
+    loss="soft_labels",
+    dropout=0.3,
+    standardise=True,
+)
+_FINETUNE = Recipe(
+    name="finetune",
+    backbone=BACKBONE,
+    image_size=192,
+    epochs=12,
+    train_backbone=True,
+    learning_rate=1e-3,
+    weight_decay=0.05,
+    warmup_share=0.1,
+    loss="soft_labels",
+    use_extra=True,
+    flip=True,
+    shift=0.1,
+    brightness=0.2,
+    autocast="auto",
+)
+RECIPES = {recipe.name: recipe for recipe in (_ORIGINAL, _FROZEN, _FINETUNE)}
+
+
+def choose_recipe(name: str, epochs: int = 0, image_size: int = 0, backbone: str = "", overrides: str = "{}") -> Recipe:
+    """The named recipe with its fields replaced: 0 and "" keep the recipe's own; `overrides` is a JSON object of fields.
+
+    Raises UserError for an unknown name or field and for a value out of its range.
+    """
+    if name not in RECIPES:
+        raise UserError(f"There is no recipe '{name}'; choose one of {', '.join(RECIPES)}.")
+    try:
+        fields = json.loads(overrides or "{}")
+    except json.JSONDecodeError as error:
+        raise UserError(f'The overrides are not JSON ({error}); write them like {{"learning_rate": 0.01}}.') from error
+    if not isinstance(fields, dict) or "name" in fields:
+        raise UserError('The overrides must be a JSON object of recipe fields, like {"learning_rate": 0.01}.')
+    given = {"epochs": epochs, "image_size": image_size, "backbone": backbone}
+    return _validated(RECIPES[name].model_dump() | {key: value for key, value in given.items() if value} | fields)
+
+
+def _validated(fields: dict[str, object]) -> Recipe:
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"A recipe has no field '{field}'; it has {', '.join(Recipe.model_fields)}.") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        given = f"{field}={first['input']} is refused: " if field else ""
+        raise UserError(f"The recipe cannot be used: {given}{reason[0].lower()}{reason[1:]}.") from error

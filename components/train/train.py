@@ -1,0 +1,257 @@
+"""The train step: from shards and splits to a bundle, a report and the curves."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from components.core.bundle import INT8_FILE, MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, Precision, write_bundle
+from components.core.metrics import OutOfRangeFigures, calibration_error, out_of_range_figures
+from components.core.pixel_cache import open_pixels
+from components.core.shards import ShardIndex
+from components.train.backbones import Backbone, create_backbone
+from components.train.checkpoint import Checkpoints, Description, code_digest
+from components.train.data import FeatureSource, PixelSource, TrainingData, join
+from components.train.distributed import Processes
+from components.train.export import check_against_torch, export_onnx, fit_temperature, predict, served_outputs
+from components.train.features import frozen_features
+from components.train.history import EpochRecord
+from components.train.log import Log, announce, summarise
+from components.train.loop import Inputs, Outcome, Training
+from components.train.model import Classes, Counter, Head, Normalise, Served
+from components.train.page import draw_curves, write_report
+from components.train.recipes import Recipe
+from components.train.serving import Measured, choose, measure, quantise
+from components.train.versions import versions
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train: the shard index and splits (paths), the recipe, and where to keep checkpoints ("" for nowhere)."""
+
+    shard_index: Path
+    splits: Path
+    recipe: Recipe
+    max_count: int
+    seed: int = 0
+    weights: str = ""
+    checkpoints: str = ""
+    shared: str = ""  # bucket where features are shared with other trials; "" for none
+    limit: int = 0  # train on so many bins only, drawn by seed; 0 is all
+    checkpoint_interval: float = 60.0
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the step writes: the bundle's folder, the HTML report, the curves (PNG), TensorBoard files (None: nowhere)."""
+
+    bundle: Path
+    report: Path
+    curves: Path
+    logs: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run of the loop needs."""
+
+    job: Job
+    data: TrainingData
+    backbone: Backbone
+    classes: Classes
+    head: Head
+    inputs: Inputs
+    pixels: PixelSource  # the photos at the size that is served
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network and what its validation says."""
+
+    prepared: Prepared
+    outcome: Outcome
+    served: Served  # with its temperature
+    logits: NDArray[np.float32]  # of the counts 1…max_count on validation, before the temperature
+    ece_before: float
+    ece_after: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is reported."""
+
+    fitted: Fitted
+    bundle: Bundle
+    measured: list[Measured]
+    out_of_range: OutOfRangeFigures | None  # on validation bins
+    difference: float  # between ONNX and torch
+
+
+def prepare(job: Job, processes: Processes) -> Prepared:
+    """Read the data, create the network, and compute features where the backbone is frozen."""
+    recipe = job.recipe
+    backbone = create_backbone(recipe.backbone, job.weights)
+    index = ShardIndex.read(job.shard_index)
+    cache = open_pixels(index, recipe.image_size)
+    data = join(index, job.splits, cache, recipe.use_extra, job.max_count)
+    if job.limit:
+        data = data.limited(job.limit, job.seed)
+    classes = Classes(job.max_count, recipe.use_extra)
+    torch.manual_seed(job.seed)
+    head = Head(backbone.features, classes.number, recipe.dropout)
+    pixels = PixelSource(cache, processes.device)
+    if recipe.train_backbone:
+        by_size = {recipe.image_size: pixels}
+
+        def source_of(size: int) -> PixelSource:
+            if size not in by_size:
+                by_size[size] = PixelSource(open_pixels(index, size), processes.device)
+            return by_size[size]
+
+        normalise = Normalise(backbone.mean, backbone.std).to(processes.device)
+        inputs = Inputs(source_of, pixels, normalise, data.train, data.validation)
+    else:
+        features = frozen_features(backbone, index, cache, processes.device, job.shared)
+        if recipe.standardise:
+            head.standardise(features[data.train.rows])
+        source = FeatureSource(features, processes.device)
+        inputs = Inputs(lambda _: source, source, None, data.train, data.validation)
+    return Prepared(job, data, backbone, classes, head, inputs, pixels)
+
+
+def describe(prepared: Prepared) -> Description:
+    """Everything that decides the weights."""
+    job = prepared.job
+    return {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "max_count": job.max_count,
+        "seed": job.seed,
+        "limit": job.limit,
+        "photos": prepared.data.index.digest,
+        "splits": prepared.data.digest,
+        "weights": prepared.backbone.digest,
+        "code": code_digest(),
+    }
+
+
+def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecord], None] = lambda _: None) -> Fitted:
+    """Train, then fit the temperature on validation."""
+    job, classes, head = prepared.job, prepared.classes, prepared.head
+    torch.manual_seed(job.seed)
+    trained: torch.nn.Module = Counter(prepared.backbone, head) if job.recipe.train_backbone else head
+    checkpoints = Checkpoints(job.checkpoints, describe(prepared), job.checkpoint_interval)
+    training = Training(
+        job.recipe, trained, classes, prepared.inputs, job.seed, processes, checkpoints, on_epoch
+    )  # fmt: skip
+    outcome = training.run()
+    counter = Counter(prepared.backbone, head)
+    validation = prepared.data.validation
+    normalise = Normalise(prepared.backbone.mean, prepared.backbone.std)
+    if job.recipe.train_backbone:
+        whole = torch.nn.Sequential(normalise, counter)
+        found = predict(whole, prepared.pixels.cache.read(validation.rows), processes.device)[0]
+    else:
+        with torch.no_grad():
+            head.eval()
+            found = head(prepared.inputs.validation.gather(validation.rows)).cpu().numpy()
+    logits = classes.in_range(torch.from_numpy(found)).numpy()
+    temperature = fit_temperature(logits, validation.quantities)
+    served = Served(normalise, counter, classes, temperature)
+    before, after = (_ece(logits / divisor, validation.quantities) for divisor in (1.0, temperature))
+    return Fitted(prepared, outcome, served, logits, before, after)
+
+
+def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
+    """Export, check, choose the serving precision, and write the bundle."""
+    prepared, job = fitted.prepared, fitted.prepared.job
+    data, recipe = prepared.data, job.recipe
+    outputs = served_outputs(prepared.classes.with_extra)
+    rows = np.concatenate([data.validation.rows, data.extra.rows])
+    quantities = np.concatenate([data.validation.quantities, data.extra.quantities])
+    pixels = prepared.pixels.cache.read(rows)
+    with tempfile.TemporaryDirectory() as name:
+        files = Path(name)
+        export_onnx(fitted.served, recipe.image_size, files / MODEL_FILE, outputs)
+        difference = check_against_torch(fitted.served, files / MODEL_FILE, pixels, outputs, processes.device)
+        weights = {key: value.contiguous() for key, value in fitted.served.counter.state_dict().items()}
+        save_file(weights, files / WEIGHTS_FILE)
+        info = _info(fitted)
+        measured = [measure(files, info, "f32", pixels, quantities)]
+        if recipe.serving == "best":
+            quantise(files, prepared.pixels.cache.read(data.train.rows[:: max(1, len(data.train) // 128)]))
+            others: tuple[Precision, ...] = ("bf16", "int8") if processes.device.type == "cpu" else ("int8",)
+            measured += [measure(files, info, other, pixels, quantities) for other in others]
+        precision = choose(measured)
+        chosen = next(one for one in measured if one.precision == precision)
+        out_of_range = _out_of_range(chosen, quantities, job.max_count)
+        info = info.model_copy(
+            update={
+                "precision": precision,
+                "runtime": "openvino" if precision == "bf16" else "auto",
+                "metrics": info.metrics | {f"accuracy_{one.precision}": one.accuracy for one in measured},
+                "validation_counts": tuple(
+                    np.bincount(chosen.scores[: len(data.validation)].argmax(1), minlength=job.max_count).tolist()
+                ),
+            }
+        )
+        if precision != "int8":
+            (files / INT8_FILE).unlink(missing_ok=True)
+        bundle = write_bundle(folder, info, files)
+    return Result(fitted, bundle, measured, out_of_range, difference)
+
+
+def _info(fitted: Fitted) -> BundleInfo:
+    prepared, job = fitted.prepared, fitted.prepared.job
+    last = fitted.outcome.history[-1]
+    return BundleInfo(
+        backbone=job.recipe.backbone,
+        image_size=job.recipe.image_size,
+        max_count=job.max_count,
+        has_out_of_range=prepared.classes.with_extra,
+        temperature=fitted.served.temperature,
+        recipe=job.recipe.name,
+        recipe_fields=job.recipe.model_dump(mode="json"),
+        initial_weights=prepared.backbone.origin,
+        seed=job.seed,
+        training_images=len(prepared.data.train),
+        data_fingerprint=prepared.data.index.digest,
+        training_ids_digest=prepared.data.training_ids_digest,
+        metrics={
+            "validation_loss": last.validation_loss,
+            "validation_accuracy": last.validation_accuracy,
+            "ece_before_temperature": fitted.ece_before,
+            "ece": fitted.ece_after,
+        },
+        versions=versions(),
+    )
+
+
+def _out_of_range(chosen: Measured, quantities: NDArray[np.int64], max_count: int) -> OutOfRangeFigures | None:
+    if chosen.out_of_range is None:
+        return None
+    return out_of_range_figures((quantities < 1) | (quantities > max_count), chosen.out_of_range.astype(np.float64))
+
+
+def _ece(logits: NDArray[np.float32], quantities: NDArray[np.int64]) -> float:
+    return calibration_error(quantities, torch.softmax(torch.from_numpy(logits), 1).numpy().astype(np.float64))
+
+
+def train(job: Job, outputs: Outputs, processes: Processes) -> Result | None:
+    """The whole step; only the leading process of several has a result."""
+    with Log(outputs.logs if processes.leads else None) as log:
+        prepared = prepare(job, processes)
+        if processes.leads:
+            announce(prepared)
+        fitted = fit(prepared, processes, log.epoch if processes.leads else lambda _: None)
+        if not processes.leads:
+            return None
+        result = finish(fitted, outputs.bundle, processes)
+        draw_curves(fitted.outcome.history, outputs.curves)
+        write_report(result, outputs.report)
+        summarise(result)
+    return result
