@@ -11,10 +11,10 @@ from pipeline.source.scene import Item, Scene
 
 CANVAS_WIDTH = 360  # pixels across the inside of the bin
 RIM = 0.13  # height of the fabric above and below the opening, as a share of the opening's width
-FABRIC: Colour = (216, 184, 120)
-INSIDE: Colour = (158, 134, 92)
+FABRIC: Colour = (222, 189, 124)
+INSIDE: Colour = (150, 127, 88)
 LABEL_COLOURS: list[Colour] = [(196, 72, 60), (60, 70, 110), (150, 190, 215), (236, 170, 120), (225, 170, 170)]
-THREAD: Colour = (186, 172, 156)
+THREAD: Colour = (194, 180, 164)
 Points = Sequence[tuple[float, float]]
 
 
@@ -176,7 +176,7 @@ def _paint_straps(image: Image.Image, bands: list[tuple[float, float]], top: int
     cover = np.zeros(len(rows), np.float32)
     for high, low in bands:
         inside = (share > high) & (share < low)
-        cover[inside] = np.where(rows[inside] % 4 < 2, 0.66, 0.2)
+        cover[inside] = np.where(rows[inside] % 6 < 2, 0.6, 0.18)
     alpha = cover[:, None, None]
     return Image.fromarray((pixels * (1 - alpha) + np.array(THREAD, np.float32) * alpha).astype(np.uint8))
 

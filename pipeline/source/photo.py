@@ -45,7 +45,8 @@ def _expose(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.normal(0, 0.10))
     down = np.linspace(-1, 1, height, dtype=np.float32) * np.float32(rng.normal(-0.05, 0.10))
     light = np.float32(rng.uniform(0.78, 1.06)) * (1 + across[None, :] + down[:, None])
-    cast = rng.normal(1, 0.03, 3).astype(np.float32)
+    cast = rng.normal(1, 0.018, 3).astype(np.float32)
+    pixels += (pixels.mean(axis=2, keepdims=True) - pixels) * np.float32(0.2)  # the camera's colours are pale
     pixels *= light[..., None] * cast
     pixels += rng.standard_normal((height, width, 1), dtype=np.float32) * np.float32(rng.uniform(1, 6))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

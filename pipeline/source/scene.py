@@ -39,7 +39,7 @@ class Scene:
 def draw_scene(rng: np.random.Generator, count: int) -> Scene:
     """A bin with `count` items; some of them are copies of one product."""
     width = float(rng.uniform(13, 16))
-    height = width * float(rng.choice([rng.uniform(0.5, 0.75), rng.uniform(0.75, 1.1)], p=[0.7, 0.3]))
+    height = width * float(rng.choice([rng.uniform(0.42, 0.62), rng.uniform(0.62, 1.0)], p=[0.7, 0.3]))
     products = _draw_products(rng, count)
     bands = [(float(rng.uniform(0.02, 0.1)), float(rng.uniform(0.28, 0.42)))]
     if rng.random() < 0.8:
@@ -56,7 +56,7 @@ def draw_scene(rng: np.random.Generator, count: int) -> Scene:
 
 def _draw_products(rng: np.random.Generator, count: int) -> list[Product]:
     """One product an item; copies of a product stand next to each other."""
-    scale = float(rng.uniform(0.9, 1.25)) * (1.0 if count > 2 else float(rng.uniform(1.0, 1.3)))
+    scale = float(rng.uniform(0.95, 1.3)) * (1.0 if count > 2 else float(rng.uniform(1.0, 1.3)))
     products: list[Product] = []
     while len(products) < count:
         copies = int(rng.choice([1, 2, 3], p=[0.68, 0.24, 0.08]))
