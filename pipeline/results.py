@@ -1,6 +1,5 @@
 """The folder of results that a local run leaves, and the lines it ends with."""
 
-import json
 import os
 import shutil
 import time
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 from kfp import dsl
+
+from components.core.verdict import Verdict
 
 REPORTS = {
     "report": "report.html",
@@ -29,8 +30,7 @@ class Results:
     """Where a run's results are, and what the end of the run tells about them."""
 
     folder: Path
-    metrics: dict[str, float]
-    verdict: dict[str, str]
+    verdict: Verdict
     rejects: int
 
 
@@ -48,28 +48,23 @@ def collect_results(outputs: dict[str, object], home: Path) -> Results:
     _point_latest(home, folder)
     for old in sorted((home / "runs").iterdir())[:-RUNS_KEPT]:
         shutil.rmtree(old)
-    return Results(
-        folder=folder,
-        metrics=json.loads((folder / "metrics.json").read_text()),
-        verdict=json.loads((folder / "verdict.json").read_text()),
-        rejects=len(rejects),
-    )
+    return Results(folder, Verdict.read(folder / "verdict.json"), len(rejects))
 
 
 def print_summary(results: Results, serving: str) -> None:
     """Print the figures, where the results are, and the next command; `serving` is the version now deployed."""
-    figures = results.metrics
-    low, high = figures["accuracy_ci95"]
-    shown = _shown(results.folder.parent.parent / "latest")
-    print(f"\nAccuracy {figures['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}) on {figures['n_test']} bins;")
+    figures = results.verdict.figures
+    low, high = figures.accuracy_ci95
+    print(f"\nAccuracy {figures.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {figures.n_test} bins;")
     print(
-        f"always the commonest count {figures['baseline_accuracy']:.1%}; "
-        f"within one {figures['within_one']:.1%}; RMSE {figures['rmse']:.2f}."
+        f"always the commonest count {figures.baseline_accuracy:.1%}; "
+        f"within one {figures.within_one:.1%}; RMSE {figures.rmse:.2f}."
     )
-    if results.verdict["passed"]:
+    if results.verdict.passed:
         print(f"Deployed: version {serving}.")
     else:
-        print(f"Not deployed: {results.verdict['reason']}")
+        print(f"Not deployed: {results.verdict.reason}")
+    shown = _shown(results.folder.parent.parent / "latest")
     print(f"\nResults in {shown}: report.html, metrics.json, rejects.csv ({results.rejects} rejected), model/")
     print("Next: `make serve`, then in a second terminal `make predict IMAGE=bin.jpg`.")
 

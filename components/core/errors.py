@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Kubernetes shows what a container wrote here as the reason of its end; the local runner names a file of its own.
@@ -36,8 +36,6 @@ def reported() -> Iterator[None]:
 def _end_with(sentence: str) -> None:
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     log = Path(os.environ.get(TERMINATION_LOG_VARIABLE, DEFAULT_TERMINATION_LOG))
-    try:
+    with suppress(OSError):  # outside Kubernetes the default file cannot be written
         log.write_text(sentence)
-    except OSError:
-        pass  # Outside Kubernetes the default file cannot be written; the sentence was printed already.
     raise SystemExit(1)
