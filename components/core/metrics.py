@@ -9,7 +9,6 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.metrics import cohen_kappa_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 Counts = NDArray[np.int64]
 Scores = NDArray[np.float64]
@@ -83,6 +82,8 @@ def evaluate_counts(truth: Counts, scores: Scores, seed: int = 0) -> Evaluation:
     """Every figure of metrics.json from N true counts and N×K scores. Raises ValueError when the two do not match."""
     if len(truth) == 0 or len(truth) != len(scores):
         raise ValueError(f"{len(truth)} true counts and {len(scores)} rows of scores cannot be compared")
+    from sklearn.metrics import confusion_matrix  # here and below: takes two seconds that gate need not wait for
+
     labels = np.arange(1, scores.shape[1] + 1)
     predicted = most_probable(scores)
     expected = expected_counts(scores)
@@ -138,6 +139,8 @@ def quadratic_kappa(truth: Counts, predicted: Counts, labels: Counts) -> float:
     """
     if len(np.unique(np.concatenate([truth, predicted]))) == 1:
         return 1.0
+    from sklearn.metrics import cohen_kappa_score
+
     return float(cohen_kappa_score(truth, predicted, labels=labels, weights="quadratic"))
 
 
@@ -166,6 +169,8 @@ def reliability(
 
 def per_class(truth: Counts, predicted: Counts, labels: Counts) -> dict[str, ClassFigures]:
     """Precision, recall and F1 by count; 0 where a count was never predicted or never true."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0)
     return {
         str(label): ClassFigures(
@@ -179,6 +184,8 @@ def out_of_range_figures(outside: NDArray[np.bool_], probability: NDArray[np.flo
     """Figures of the out-of-range probability; None unless there are bins of both kinds."""
     if outside.all() or not outside.any():
         return None
+    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
     precision, recall, _, _ = precision_recall_fscore_support(
         outside, probability >= 0.5, average="binary", zero_division=0
     )

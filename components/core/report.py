@@ -80,7 +80,8 @@ class Report:
     def figure(self, figure: Figure, caption: str, alt: str = "") -> "Report":
         """Embed a matplotlib figure. `alt` says what it shows to someone who cannot see it; default is the caption."""
         svg = _svg(figure, salt=f"{self.title}{len(self.parts)}")
-        return self._add(_FIGURE, svg=svg, caption=caption, alt=alt or caption)
+        width = round(100 * figure.get_figwidth())
+        return self._add(_FIGURE, svg=svg, width=width, caption=caption, alt=alt or caption)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> "Report":
         """Add a table; the first column names the row, numbers are set to the right."""
@@ -144,7 +145,8 @@ _NUMBERS = """
 """
 
 _FIGURE = """
-<figure role="img" aria-label="{{ alt }}"><div class="plot" aria-hidden="true">{{ svg }}</div>
+<figure role="img" aria-label="{{ alt }}">
+<div class="plot" aria-hidden="true" style="max-width: {{ width }}px">{{ svg }}</div>
 <figcaption>{{ caption }}</figcaption></figure>
 """
 
@@ -195,8 +197,8 @@ p { max-width: 44rem; margin: .5rem 0 }
 .lead, figcaption, caption, .note, dt { color: var(--quiet) }
 figure { margin: 1rem 0 }
 figcaption, caption { font-size: .9rem; text-align: left; padding: .3rem 0 }
-.plot svg { width: 100%; height: auto; max-width: 45rem; display: block }
-.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: .75rem; margin: 1.2rem 0 }
+.plot svg { width: 100%; height: auto; display: block }
+.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .75rem; margin: 1.2rem 0 }
 .numbers div { background: var(--tile); border-radius: .5rem; padding: .7rem .9rem }
 .numbers dt { font-size: .85rem }
 .numbers dd { margin: 0; font-size: 1.5rem; font-weight: 600; font-variant-numeric: tabular-nums }

@@ -42,7 +42,7 @@ def write_page(
     )
     report.numbers(_headline(evaluation))
     report.heading("Beside the simplest guess")
-    report.figure(plots.accuracy(evaluation), "Accuracy; the bar at the top is the 95 % bootstrap interval")
+    report.figure(plots.accuracy(evaluation), "Accuracy; the orange line is the 95 % bootstrap interval")
     report.table(["", "this model", f"always {evaluation.baseline_count}"], _comparison(evaluation), "On the test bins")
     report.heading("Where it goes wrong")
     report.figure(
@@ -71,9 +71,9 @@ def _headline(evaluation: Evaluation) -> list[Number]:
     low, high = evaluation.accuracy_ci95
     return [
         Number("Accuracy", f"{evaluation.accuracy:.1%}", f"95 % interval {low:.1%} to {high:.1%}"),
-        Number("Above the simplest guess", f"{100 * (evaluation.accuracy - evaluation.baseline_accuracy):+.1f} points"),
+        Number("Beside the baseline", f"{100 * (evaluation.accuracy - evaluation.baseline_accuracy):+.1f}", "points"),
         Number("Within one item", f"{evaluation.within_one:.1%}"),
-        Number("RMSE", f"{evaluation.rmse:.2f} items", "of the most probable count"),
+        Number("RMSE", f"{evaluation.rmse:.2f}", "items, of the most probable count"),
         Number("Average loss", f"{evaluation.loss:.4f}", "nats, smaller is better"),
         Number("Quadratic kappa", f"{evaluation.quadratic_kappa:.3f}", "0 is chance, 1 is perfect"),
     ]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from components.core.metrics import Evaluation, reliability
@@ -33,10 +34,11 @@ def confusion(evaluation: Evaluation) -> Figure:
     counts = len(matrix)
     figure, axes = new_axes(1.6 + 0.75 * counts, 1.2 + 0.62 * counts)
     axes.grid(visible=False)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    # A share is how opaque its cell is, so that the page's own colour shows where nothing is.
+    axes.imshow(np.dstack([np.broadcast_to(to_rgb(SERIES[0]), (counts, counts, 3)), shares]), aspect="auto")
     for row in range(counts):
         for column in range(counts):
-            ink = "white" if shares[row, column] > 0.5 else "#10151b"
+            ink = "white" if shares[row, column] > 0.5 else "black"
             text = f"{shares[row, column]:.0%}\n{matrix[row, column]}"
             axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
     labels = [str(count) for count in range(1, counts + 1)]
@@ -59,7 +61,7 @@ def per_count(evaluation: Evaluation) -> Figure:
     axes.set_xlabel("items")
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(_percent)
-    axes.legend(frameon=False, ncols=2, loc="upper right")
+    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
