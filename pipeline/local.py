@@ -34,7 +34,6 @@ GRACE_SECONDS = 5.0
 def run_local(parameters: Parameters, home: Path = HOME) -> None:
     """Run the whole DAG on this machine and leave the results in `home`/latest. Raises UserError."""
     check_source(parameters.source)
-    check_source(parameters.source)
     home = home.resolve()
     with _ended_by_signal(), _no_process_left(), local_store(home / "store") as store:
         os.environ.update(store.environment())
