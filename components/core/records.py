@@ -3,7 +3,7 @@
 All are Parquet with a fixed schema, written so that the same rows give the same bytes.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,11 +141,18 @@ def read_records(path: str | Path) -> pd.DataFrame:
     return _read(path, RECORDS_SCHEMA).to_pandas()
 
 
-def iterate_records(path: str | Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Some columns of the records in batches, for totals over a table of any size."""
-    with _explained(path):
-        for batch in pq.ParquetFile(path).iter_batches(columns=list(columns)):
+def iterate_records(path: str | Path) -> Iterator[pd.DataFrame]:
+    """The records in batches, for totals over a table of any size."""
+    with _explained(path), pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(20_000):
             yield batch.to_pandas()
+
+
+def iterate_rejects(path: str | Path) -> Iterator[Reject]:
+    """The rejects one by one, likewise."""
+    with _explained(path), pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(20_000):
+            yield from (Reject(**row) for row in batch.to_pylist())
 
 
 def write_splits(path: str | Path, splits: pd.DataFrame) -> None:

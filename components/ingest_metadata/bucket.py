@@ -1,0 +1,181 @@
+"""Records from the metadata files of a bucket, read concurrently and remembered by ETag.
+
+The listing is cut into parts of about PART_KEYS keys at places that depend on the keys alone. What was read of a part
+lies under the state prefix of our own bucket, so an interrupted ingest goes on where it was, and an ingest of a bucket
+that grew reads only what is new or changed.
+"""
+
+import asyncio
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.core.concurrent import REQUESTS, in_order
+from components.core.layout import IMAGE_ID, METADATA_PREFIX, state_prefix
+from components.core.records import RECORDS_SCHEMA, Record, Reject
+from components.core.store import ObjectCorrupt, ObjectInfo, ObjectMissing, Store
+from components.ingest_metadata.parse import BadMetadata, parse_metadata
+from components.ingest_metadata.sample import draw_sample
+
+STATE_VERSION = 1  # raise it whenever the same file would give another record
+PART_KEYS = 1000
+PARTS_UNDER_WAY = 4
+
+_PART_SCHEMA = pa.schema(
+    [("key", pa.string()), ("etag", pa.string()), ("reason", pa.string()), ("detail", pa.string()), *RECORDS_SCHEMA]
+)
+
+Outcome = Record | Reject
+
+
+@dataclass
+class Part:
+    """A run of listed keys. `name` is the id after which it begins."""
+
+    name: str
+    entries: list[ObjectInfo] = field(default_factory=list)
+
+
+@dataclass
+class Known:
+    """What earlier attempts read, by key: the ETag it had and what came of it."""
+
+    outcomes: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
+
+    def find(self, entry: ObjectInfo) -> Outcome | None:
+        """The outcome of exactly these bytes."""
+        etag, outcome = self.outcomes.get(entry.key, ("", None))
+        return outcome if etag and etag == entry.etag else None
+
+
+def image_id_of(key: str) -> str | None:
+    """The id in a metadata key; None for a key outside the layout."""
+    name = key.removeprefix(METADATA_PREFIX).removesuffix(".json")
+    inside = key == f"{METADATA_PREFIX}{name}.json" and IMAGE_ID.fullmatch(name)
+    return name if inside else None
+
+
+def cut_parts(listing: Iterable[ObjectInfo]) -> Iterator[Part]:
+    """Cut the listing behind every id whose checksum says so: a new key changes one part, not all that follow."""
+    part = Part("start")
+    for entry in listing:
+        part.entries.append(entry)
+        image_id = image_id_of(entry.key)
+        if image_id is not None and zlib.crc32(image_id.encode()) % PART_KEYS == 0:
+            yield part
+            part = Part(image_id)
+    if part.entries:
+        yield part
+
+
+class BucketReader:
+    """Reads the metadata of one bucket. `reused` counts what earlier attempts had read already."""
+
+    def __init__(self, source: Store, state: Store, limit: int, seed: int) -> None:
+        self.source = source
+        self.state = state
+        self.sample = draw_sample(self._listed_ids(), limit, seed) if limit else None
+        settings = json.dumps(
+            [str(source.location), source.access.endpoint, limit, seed if limit else 0, STATE_VERSION]
+        )
+        self.prefix = state_prefix("ingest_metadata", hashlib.sha256(settings.encode()).hexdigest()[:16])
+        self.reused = 0
+        self._requests = asyncio.Semaphore(REQUESTS)
+        self._previous: asyncio.Future[Known] | None = None
+
+    def count(self) -> int:
+        """How many files there are to read; lists the bucket unless a sample was drawn."""
+        return self.sample.total if self.sample else sum(1 for _ in self.source.list(METADATA_PREFIX))
+
+    async def read(self) -> AsyncIterator[list[Outcome]]:
+        """Records and rejects, part by part, in the order of the listing."""
+        async for outcomes in in_order(cut_parts(self._listing()), self._read_part, PARTS_UNDER_WAY):
+            yield outcomes
+
+    def _listed_ids(self) -> Iterator[str]:
+        ids = (image_id_of(entry.key) for entry in self.source.list(METADATA_PREFIX))
+        return (image_id for image_id in ids if image_id is not None)
+
+    def _listing(self) -> Iterator[ObjectInfo]:
+        """What to read; keys outside the layout are part of the whole, not of a sample."""
+        admits = self.sample.admission() if self.sample else None
+        for entry in self.source.list(METADATA_PREFIX):
+            image_id = image_id_of(entry.key)
+            if admits is None or (image_id is not None and admits(image_id)):
+                yield entry
+
+    async def _read_part(self, part: Part) -> list[Outcome]:
+        known, remembered = await self._known(part.name)
+        found = [known.find(entry) for entry in part.entries]
+        self.reused += sum(outcome is not None for outcome in found)
+        outcomes = await asyncio.gather(
+            *(
+                self._read_one(entry) if outcome is None else _at_once(outcome)
+                for entry, outcome in zip(part.entries, found, strict=True)
+            )
+        )
+        if None in found or not remembered:
+            data = _packed(part.entries, outcomes)
+            await asyncio.to_thread(self.state.put, self._part_key(part.name), data)
+        return outcomes
+
+    async def _read_one(self, entry: ObjectInfo) -> Outcome:
+        image_id = image_id_of(entry.key)
+        if image_id is None:
+            return Reject(entry.key, "outside the layout", f"the key is not {METADATA_PREFIX}<digits>.json")
+        try:
+            async with self._requests:
+                data = await self.source.get_async(entry.key, listed=True)
+            return parse_metadata(image_id, data)
+        except BadMetadata as error:
+            return Reject(entry.key, error.reason, str(error))
+        except ObjectMissing:
+            return Reject(entry.key, "missing", "it was listed, but is not there")
+        except ObjectCorrupt as error:
+            return Reject(entry.key, "damaged", str(error))
+
+    def _part_key(self, name: str) -> str:
+        return f"{self.prefix}{name}.parquet"
+
+    async def _known(self, name: str) -> tuple[Known, bool]:
+        """What is known of a part, and whether it stands under its own name.
+
+        A part that begins at a new key was the end of the part before it.
+        """
+        before, self._previous = self._previous, asyncio.get_running_loop().create_future()
+        mine = self._previous
+        try:
+            known, remembered = _unpacked(await self.state.get_async(self._part_key(name))), True
+        except (ObjectMissing, pa.ArrowException):
+            known, remembered = (await before if before else Known()), False
+        mine.set_result(known)
+        return known, remembered
+
+
+async def _at_once(outcome: Outcome) -> Outcome:
+    return outcome
+
+
+def _packed(entries: list[ObjectInfo], outcomes: list[Outcome]) -> bytes:
+    rows = []
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        # What may be right the next time is asked for again the next time.
+        passing = isinstance(outcome, Reject) and outcome.reason in ("missing", "damaged")
+        rows.append({**vars(outcome), "key": entry.key, "etag": "" if passing else entry.etag})
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=_PART_SCHEMA), file, compression="zstd")
+    return file.getvalue()
+
+
+def _unpacked(data: bytes) -> Known:
+    known = Known()
+    for row in pq.read_table(io.BytesIO(data), schema=_PART_SCHEMA).to_pylist():
+        key, etag, reason, detail = (row.pop(name) for name in ("key", "etag", "reason", "detail"))
+        known.outcomes[key] = (etag, Record(**row) if reason is None else Reject(key, reason, detail))
+    return known

@@ -1,0 +1,125 @@
+"""One metadata file of the dataset to one record."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from components.core.records import Record
+
+MAX_BYTES = 1_000_000  # real files hold 0.1 to 40 kB
+MAX_QUANTITY = 1_000  # the fullest real bin holds 209 items
+
+QUANTITY_FIELD = "EXPECTED_QUANTITY"
+CONTENTS_FIELD = "BIN_FCSKU_DATA"
+
+
+class BadMetadata(Exception):
+    """The file is no usable metadata; `reason` is a short phrase to group by, the message says what was found."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def parse_metadata(image_id: str, data: bytes) -> Record:
+    """The record of a bin. Raises BadMetadata."""
+    document = _document(data)
+    quantity = checked_quantity(document.get(QUANTITY_FIELD))
+    contents = document.get(CONTENTS_FIELD)
+    if contents is None:
+        return Record(image_id, quantity)
+    if not isinstance(contents, dict):
+        raise BadMetadata("bad contents", f"{CONTENTS_FIELD} is not an object")
+    quantities = {name: _product_quantity(product) for name, product in contents.items()}
+    return Record(
+        image_id=image_id,
+        quantity=quantity,
+        products=len(quantities),
+        contents=contents_hash(quantities),
+        consistent=quantity == sum(quantities.values()),
+        weight=_total(contents.values(), _weight),
+        volume=_total(contents.values(), _volume),
+    )
+
+
+def checked_quantity(value: object) -> int:
+    """A number of items, 0 to MAX_QUANTITY. Raises BadMetadata."""
+    if value is None:
+        raise BadMetadata("no quantity", f"{QUANTITY_FIELD} is missing")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadMetadata("bad quantity", f"the quantity is {_shown(value)}, not a whole number")
+    if not 0 <= value <= MAX_QUANTITY:
+        raise BadMetadata("bad quantity", f"the quantity {_shown(value)} is not between 0 and {MAX_QUANTITY}")
+    return value
+
+
+def contents_hash(quantities: dict[str, int]) -> str:
+    """Equal for bins with the same products in the same quantities. Empty for an empty bin: all of those are alike."""
+    if not quantities:
+        return ""
+    return hashlib.sha256(json.dumps(sorted(quantities.items())).encode()).hexdigest()[:16]
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BYTES:
+        raise BadMetadata("too large", f"{len(data):,} bytes, more than {MAX_BYTES:,}")
+    try:
+        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise BadMetadata("not UTF-8", f"byte {error.start} is not UTF-8") from error
+    except RecursionError as error:
+        raise BadMetadata("nested too deep", "the JSON is nested deeper than any metadata") from error
+    except ValueError as error:  # JSONDecodeError is one; so are integers of thousands of digits
+        raise BadMetadata("not JSON", str(error)[:200]) from error
+    if not isinstance(document, dict):
+        raise BadMetadata("not an object", f"the JSON is {_shown(document)}")
+    return document
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _product_quantity(product: object) -> int:
+    if not isinstance(product, dict):
+        raise BadMetadata("bad contents", f"a product is {_shown(product)}, not an object")
+    try:
+        return checked_quantity(product.get("quantity"))
+    except BadMetadata as error:
+        raise BadMetadata("bad contents", f"of a product, {error}") from error
+
+
+def _total(products: Any, measure: Any) -> float | None:
+    """Sum over all items; None where one product's figure is not known, and for an empty bin."""
+    figures = [(product["quantity"], measure(product)) for product in products]
+    if not figures or any(figure is None for _, figure in figures):
+        return None
+    return float(sum(quantity * figure for quantity, figure in figures))
+
+
+def _weight(product: dict[str, Any]) -> float | None:
+    return _measured(product.get("weight"), "pounds")
+
+
+def _volume(product: dict[str, Any]) -> float | None:
+    sides = [_measured(product.get(side), "IN") for side in ("height", "length", "width")]
+    return None if None in sides else math.prod(side for side in sides if side is not None)
+
+
+def _measured(value: object, unit: str) -> float | None:
+    if not isinstance(value, dict) or value.get("unit") != unit:
+        return None
+    number = value.get("value")
+    if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < 1e6:
+        return None
+    return float(number)
+
+
+def _shown(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
+    if type(value) in kinds:
+        return kinds[type(value)]
+    if isinstance(value, int) and abs(value) >= 10**12:
+        return "a number of more than 12 digits"
+    return repr(value)[:60]

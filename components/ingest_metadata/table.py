@@ -1,0 +1,204 @@
+"""Records from a consolidated table: CSV, Parquet or JSON with an id and a quantity a row, or the challenge's list.
+
+The rows are staged in a SQLite file, which sorts them and finds ids that come twice without holding them in memory.
+"""
+
+import csv
+import gzip
+import io
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.core.errors import UserError
+from components.core.layout import IMAGE_ID
+from components.core.records import Record, Reject
+from components.core.store import Location, ObjectMissing, open_store
+from components.ingest_metadata.parse import BadMetadata, checked_quantity
+from components.ingest_metadata.sample import draw_sample
+
+ID_COLUMNS = ("image_id", "id", "image")
+QUANTITY_COLUMNS = ("quantity", "expected_quantity", "count")
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
+BATCH = 10_000
+_READ = 1 << 20
+_LONGEST_ELEMENT = 4 << 20
+
+Row = tuple[object, object]
+
+
+def is_table(source: str) -> bool:
+    """Whether `source` names a table rather than a bucket."""
+    return source.lower().endswith(SUFFIXES)
+
+
+def read_table(source: str, limit: int = 0, seed: int = 0) -> Iterator[list[Record | Reject]]:
+    """Records in batches, sorted by id (as text), each id once; and rejects, in the order of the rows.
+
+    With a limit, the records of a sample of id blocks only.
+    Raises UserError when the file is missing or is no table with an id and a quantity.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = _local(source, Path(folder))
+        with closing(sqlite3.connect(Path(folder) / "staged.db", isolation_level=None)) as staged:
+            staged.execute("PRAGMA synchronous = OFF")
+            staged.execute("PRAGMA journal_mode = OFF")
+            staged.execute("CREATE TABLE bins (image_id TEXT PRIMARY KEY, quantity INTEGER) WITHOUT ROWID")
+            staged.execute("BEGIN")
+            for number, row in enumerate(_rows(path), start=1):
+                reject = _stage(staged, number, row)
+                if reject:
+                    yield [reject]
+            staged.execute("COMMIT")
+            admits = draw_sample(_staged_ids(staged), limit, seed).admission() if limit else None
+            rows = staged.execute("SELECT image_id, quantity FROM bins ORDER BY image_id")
+            while batch := rows.fetchmany(BATCH):
+                yield [Record(image_id, quantity) for image_id, quantity in batch if admits is None or admits(image_id)]
+
+
+def _staged_ids(staged: sqlite3.Connection) -> Iterator[str]:
+    return (image_id for (image_id,) in staged.execute("SELECT image_id FROM bins"))
+
+
+def _local(source: str, folder: Path) -> Path:
+    if not source.startswith("s3://"):
+        if not Path(source).is_file():
+            raise UserError(f"There is no table at {source}; check the path.")
+        return Path(source)
+    location = Location.parse(source)
+    path = folder / Path(location.prefix).name
+    try:
+        path.write_bytes(open_store(f"s3://{location.bucket}").get(location.prefix))
+    except ObjectMissing as error:
+        raise UserError(f"There is no table at {source}; check the address.") from error
+    return path
+
+
+def _stage(staged: sqlite3.Connection, number: int, row: Row) -> Reject | None:
+    image_id, quantity = row
+    place = f"row {number}"
+    if not isinstance(image_id, str) or not IMAGE_ID.fullmatch(image_id):
+        return Reject(place, "bad id", f"the id {str(image_id)[:60]!r} is not 1 to 12 digits as text")
+    try:
+        checked = checked_quantity(_number(quantity))
+    except BadMetadata as error:
+        return Reject(place, error.reason, f"id {image_id}: {error}")
+    if staged.execute("INSERT OR IGNORE INTO bins VALUES (?, ?)", (image_id, checked)).rowcount == 0:
+        return Reject(place, "duplicate id", f"id {image_id} stands in an earlier row")
+    return None
+
+
+def _number(value: object) -> object:
+    """A CSV field as the number it spells, anything else as it is."""
+    if isinstance(value, str):
+        stripped = value.strip()
+        if not stripped:
+            return None
+        digits = stripped.removeprefix("-")
+        if digits.isascii() and digits.isdigit() and len(digits) <= 18:
+            return int(stripped)
+    return value
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    name = path.name.lower()
+    try:
+        if name.endswith(".parquet"):
+            yield from _parquet_rows(path)
+            return
+        with _opened(path) as file:
+            yield from _csv_rows(file) if ".csv" in name else _json_rows(file)
+    except (
+        UnicodeDecodeError,
+        csv.Error,
+        pa.ArrowException,
+        gzip.BadGzipFile,
+        EOFError,
+        json.JSONDecodeError,
+    ) as error:
+        raise UserError(f"{path.name} cannot be read as a table ({str(error)[:120]}); check the file.") from error
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _csv_rows(file: Iterable[str]) -> Iterator[Row]:
+    reader = csv.reader(file)
+    header = next(reader, [])
+    id_place, quantity_place = _columns(header)
+    for row in reader:
+        if row:
+            yield tuple(row[place] if place < len(row) else None for place in (id_place, quantity_place))  # type: ignore[misc]
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    with pq.ParquetFile(path) as table:
+        names = table.schema_arrow.names
+        wanted = [names[place] for place in _columns(names)]
+        for batch in table.iter_batches(BATCH, columns=wanted):
+            yield from zip(batch[wanted[0]].to_pylist(), batch[wanted[1]].to_pylist(), strict=True)
+
+
+def _columns(names: list[str]) -> tuple[int, int]:
+    lowered = [name.strip().lower() for name in names]
+    places = []
+    for accepted in (ID_COLUMNS, QUANTITY_COLUMNS):
+        found = [lowered.index(name) for name in accepted if name in lowered]
+        if not found:
+            raise UserError(f"The table has no column {accepted[0]}; it has {', '.join(names)[:200] or 'none'}.")
+        places.append(found[0])
+    return places[0], places[1]
+
+
+def _json_rows(file: IO[str]) -> Iterator[Row]:
+    """Rows of a JSON array of objects, or of the challenge's pairs.
+
+    The challenge (silverbottlep/abid_challenge) writes [index, quantity], where index 0 is the bin 00001.
+    """
+    for element in _json_elements(file):
+        if isinstance(element, dict):
+            lowered = {str(name).lower(): value for name, value in element.items()}
+            yield tuple(  # type: ignore[misc]
+                next((lowered[name] for name in accepted if name in lowered), None)
+                for accepted in (ID_COLUMNS, QUANTITY_COLUMNS)
+            )
+        elif isinstance(element, list) and len(element) == 2 and type(element[0]) is int and element[0] >= 0:
+            yield f"{element[0] + 1:05d}", element[1]
+        else:
+            yield None, None
+
+
+def _json_elements(file: IO[str]) -> Iterator[Any]:
+    """Elements of a JSON array, one at a time, so that memory does not grow with the file."""
+    decoder = json.JSONDecoder()
+    text = file.read(_READ).lstrip()
+    if not text.startswith("["):
+        raise UserError('The table is not a JSON array; write [{"image_id": "00001", "quantity": 3}, …].')
+    text = text[1:]
+    while True:
+        text = text.lstrip(" \t\r\n,")
+        if text.startswith("]"):
+            return
+        try:
+            element, end = decoder.raw_decode(text)
+        except json.JSONDecodeError:
+            more = file.read(_READ)
+            if not more or len(text) > _LONGEST_ELEMENT:
+                raise
+            text += more
+            continue
+        if end == len(text) and (more := file.read(_READ)):
+            text += more  # a number may go on in what comes next
+            continue
+        yield element
+        text = text[end:]
