@@ -1,10 +1,12 @@
 """The DAG: ingest_metadata → split → download → train → evaluate → gate → deploy."""
 
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
+from components.champion.component import champion as find_champion
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, reference
 from components.deploy.component import deploy
 from components.download.component import download
@@ -12,18 +14,15 @@ from components.evaluate.component import evaluate
 from components.gate.component import gate
 from components.ingest_metadata.component import ingest_metadata
 from components.split.component import split
+from components.summarise.component import summarise
 from components.train.component import train
+from components.train_job.component import train_job
 from pipeline.parameters import Parameters
+from pipeline.resources import GpuPool, Placement
 
 PIPELINE_NAME = "bin-counter"
+DESCRIPTION = "Learns to count the items in a bin from its photo, and deploys it."
 DEFAULT = Parameters()
-
-
-class Placement(Protocol):
-    """Gives a task what it needs on a cluster: node pool, memory, secrets, timeout, retry."""
-
-    def apply(self, task: dsl.PipelineTask, step: str) -> None:
-        """Set it on the task of `step`."""
 
 
 class Outputs(NamedTuple):
@@ -43,9 +42,12 @@ class Outputs(NamedTuple):
 
 
 def build_pipeline(placement: Placement | None = None, target: str = "kserve") -> BaseComponent:
-    """The pipeline as a KFP component; `target` is where its deploy step deploys, `kserve` or `local`."""
+    """The pipeline as a KFP component, for a cluster with `placement`, else for kfp.local.
 
-    @dsl.pipeline(name=PIPELINE_NAME, description="Learns to count the items in a bin from its photo, and deploys it.")
+    `target` is where its deploy step deploys, `kserve` or `local`.
+    """
+    default_pool = (placement or Placement()).default_pool
+
     def bin_counter(
         source: str = "s3://aft-vbi-pds",
         snapshot: str = "",
@@ -70,74 +72,100 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
         models_uri: str = DEFAULT.models_uri,
         pipeline_image: str = reference(PIPELINE_IMAGE),
         train_image: str = reference(TRAIN_IMAGE),
-    ) -> Outputs:
+        accelerator_type: str = default_pool.accelerator_type,
+        accelerator_count: str = default_pool.accelerator_count,
+        gpu_node_selector: dict = default_pool.gpu_node_selector,
+        gpu_tolerations: list = default_pool.gpu_tolerations,
+        train_cpu: str = default_pool.train_cpu,
+        train_memory: str = default_pool.train_memory,
+    ) -> Outputs | None:
+        pool = GpuPool(accelerator_type, accelerator_count, gpu_node_selector, gpu_tolerations, train_cpu, train_memory)
+
         def place(task: dsl.PipelineTask, step: str) -> None:
             task.set_container_image(train_image if step == "train" else pipeline_image)
-            # A cached step does not run, and deploying is all about what running it does.
-            task.set_caching_options(step != "deploy")
+            # These are about what is so now: a cached step would not look, and would not deploy.
+            task.set_caching_options(step not in ("champion", "deploy", "summarise"))
             if placement is not None:
-                placement.apply(task, step)
+                placement.apply(task, step, pool)
 
-        ingested = ingest_metadata(
-            source=source, snapshot=snapshot, limit=limit, max_count=max_count, seed=seed, data_uri=data_uri
-        )
-        place(ingested, "ingest_metadata")
-        divided = split(
-            records=ingested.outputs["records"],
-            max_count=max_count,
-            seed=seed,
-            validation_share=validation_share,
-            test_share=test_share,
-            file_lists=file_lists,
-        )
-        place(divided, "split")
-        fetched = download(
-            source=source, splits=divided.outputs["splits"], data_uri=data_uri, max_reject_share=max_reject_share
-        )
-        place(fetched, "download")
-        trained = train(
-            shard_index=fetched.outputs["shard_index"],
-            splits=divided.outputs["splits"],
-            recipe=recipe,
-            epochs=epochs,
-            image_size=image_size,
-            backbone=backbone,
-            weights=weights,
-            overrides=overrides,
-            max_count=max_count,
-            seed=seed,
-            data_uri=data_uri,
-        )
-        place(trained, "train")
-        evaluated = evaluate(
-            bundle=trained.outputs["bundle"],
-            shard_index=fetched.outputs["shard_index"],
-            splits=divided.outputs["splits"],
-            seed=seed,
-        )
-        place(evaluated, "evaluate")
-        judged = gate(
-            bundle=trained.outputs["bundle"],
-            metrics=evaluated.outputs["metrics"],
-            predictions=evaluated.outputs["predictions"],
-            shard_index=fetched.outputs["shard_index"],
-            champion=champion,
-            models_uri=models_uri,
-            margin=margin,
-            force=force,
-        )
-        place(judged, "gate")
-        with dsl.If(judged.outputs["Output"] == "deploy", name="passed"):
-            deployed = deploy(
+        whatever_happens: AbstractContextManager = nullcontext()
+        if placement is not None:
+            ended = summarise(models_uri=models_uri)
+            place(ended, "summarise")
+            whatever_happens = dsl.ExitHandler(ended, name="run")
+        with whatever_happens:
+            ingested = ingest_metadata(
+                source=source, snapshot=snapshot, limit=limit, max_count=max_count, seed=seed, data_uri=data_uri
+            )
+            place(ingested, "ingest_metadata")
+            divided = split(
+                records=ingested.outputs["records"],
+                max_count=max_count,
+                seed=seed,
+                validation_share=validation_share,
+                test_share=test_share,
+                file_lists=file_lists,
+            )
+            place(divided, "split")
+            fetched = download(
+                source=source, splits=divided.outputs["splits"], data_uri=data_uri, max_reject_share=max_reject_share
+            )
+            place(fetched, "download")
+            training = {
+                "shard_index": fetched.outputs["shard_index"],
+                "splits": divided.outputs["splits"],
+                "recipe": recipe,
+                "epochs": epochs,
+                "image_size": image_size,
+                "backbone": backbone,
+                "weights": weights,
+                "overrides": overrides,
+                "max_count": max_count,
+                "seed": seed,
+                "data_uri": data_uri,
+            }
+            if placement is not None and placement.train_on == "trainjob":
+                trained = train_job(**training, **placement.train_job_arguments(train_image, pool))
+                place(trained, "train_job")
+            else:
+                trained = train(**training)
+                place(trained, "train")
+            evaluated = evaluate(
                 bundle=trained.outputs["bundle"],
+                shard_index=fetched.outputs["shard_index"],
+                splits=divided.outputs["splits"],
+                seed=seed,
+            )
+            place(evaluated, "evaluate")
+            rival = champion
+            if placement is not None:
+                found = find_champion(given=champion, models_uri=models_uri)
+                place(found, "champion")
+                rival = found.output
+            judged = gate(
+                bundle=trained.outputs["bundle"],
+                metrics=evaluated.outputs["metrics"],
                 predictions=evaluated.outputs["predictions"],
                 shard_index=fetched.outputs["shard_index"],
-                verdict=judged.outputs["verdict"],
+                champion=rival,
                 models_uri=models_uri,
-                target=target,
-                options=deploy_options,
+                margin=margin,
+                force=force,
             )
-            place(deployed, "deploy")
+            place(judged, "gate")
+            with dsl.If(judged.outputs["Output"] == "deploy", name="passed"):
+                deployed = deploy(
+                    bundle=trained.outputs["bundle"],
+                    predictions=evaluated.outputs["predictions"],
+                    shard_index=fetched.outputs["shard_index"],
+                    verdict=judged.outputs["verdict"],
+                    models_uri=models_uri,
+                    target=target,
+                    options=deploy_options,
+                )
+                place(deployed, "deploy")
+        if placement is not None:
+            return None
         return Outputs(
             ingest_report=ingested.outputs["report"],
             ingest_rejects=ingested.outputs["rejects"],
@@ -152,4 +180,9 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             verdict=judged.outputs["verdict"],
         )
 
-    return bin_counter
+    # KFP gives out nothing from within an exit handler; on a cluster the artifacts are in the run's page.
+    if placement is None:
+        bin_counter.__annotations__["return"] = Outputs
+    else:
+        del bin_counter.__annotations__["return"]
+    return dsl.pipeline(name=PIPELINE_NAME, description=DESCRIPTION)(bin_counter)

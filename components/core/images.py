@@ -11,6 +11,9 @@ IMAGES = (PIPELINE_IMAGE, TRAIN_IMAGE, SERVE_IMAGE, SERVE_GPU_IMAGE)
 # because KFP's cache and the kubelet both take an unchanged name for unchanged code.
 DEFAULT_TAG = "dev"
 
+# Every image runs as this user and group; docker/Dockerfile makes it.
+USER_ID = 10001
+
 
 def reference(image: str, registry: str = "", tag: str = DEFAULT_TAG) -> str:
     """Full reference of `image`, for example `registry.example/team/bin-counter-serve:3f2a91c`."""

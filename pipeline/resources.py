@@ -1,0 +1,267 @@
+"""What every step gets on a cluster: node pool, CPU and memory, secrets, timeout, retry.
+
+KFP takes pipeline parameters for the GPU pool (`GpuPool`), so those can change with every run. Timeouts, retries and
+the size of /dev/shm are constants of the compiled pipeline (`Placement`), so those are options of `make compile`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from kfp import dsl, kubernetes
+
+from components.core.errors import UserError
+from components.core.images import USER_ID
+
+# The names that manifests/ gives to these objects (a test compares).
+SERVICE_ACCOUNT = "bin-counter-pipeline"
+STORE_NAME = "bin-counter-store"  # a Secret and a ConfigMap
+STORE_SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+STORE_CONFIG_KEYS = ("AWS_ENDPOINT_URL", "AWS_REGION")
+
+TrainOn = Literal["pod", "trainjob"]
+
+
+@dataclass(frozen=True)
+class StepResources:
+    """Requests and limits of a step, the seconds after which it is stopped, and how often it is tried again."""
+
+    cpu: tuple[str, str]
+    memory: tuple[str, str]
+    timeout: int
+    retries: int
+
+
+HOUR = 3600
+# Every step but deploy may be repeated: it writes under the fingerprint of its inputs, or only its own outputs.
+# A deployment that failed has put the old version back; whether to try again is for a person to say.
+STEPS = {
+    "ingest_metadata": StepResources(("1", "4"), ("2Gi", "4Gi"), timeout=4 * HOUR, retries=3),
+    "split": StepResources(("500m", "2"), ("2Gi", "8Gi"), timeout=HOUR, retries=2),
+    "download": StepResources(("2", "4"), ("2Gi", "8Gi"), timeout=12 * HOUR, retries=3),
+    "train": StepResources(("4", "4"), ("16Gi", "16Gi"), timeout=24 * HOUR, retries=3),
+    "train_job": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=24 * HOUR, retries=3),
+    "evaluate": StepResources(("2", "4"), ("4Gi", "8Gi"), timeout=2 * HOUR, retries=2),
+    "champion": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
+    "gate": StepResources(("1", "2"), ("2Gi", "4Gi"), timeout=HOUR, retries=2),
+    "deploy": StepResources(("500m", "2"), ("1Gi", "4Gi"), timeout=2 * HOUR, retries=0),
+    "summarise": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A kind of cluster: how its GPU nodes are asked for, and by which labels CPU steps stay away from them."""
+
+    accelerator_type: str = "nvidia.com/gpu"
+    accelerator_count: int = 1
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: tuple[dict[str, str], ...] = ()
+    gpu_labels: tuple[str, ...] = ()
+
+
+GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+PRESETS = {
+    # No GPU at all: a kind cluster on a laptop.
+    "cpu": Preset(accelerator_count=0),
+    # GKE labels GPU nodes by model and taints them by itself.
+    "gke": Preset(
+        node_selector={"cloud.google.com/gke-accelerator": "nvidia-l4"},
+        tolerations=(GPU_TOLERATION,),
+        gpu_labels=("cloud.google.com/gke-accelerator",),
+    ),
+    # EKS labels by instance type; the first label is the cluster autoscaler's, the second Karpenter's.
+    "eks": Preset(
+        node_selector={"node.kubernetes.io/instance-type": "g6.2xlarge"},
+        tolerations=(GPU_TOLERATION,),
+        gpu_labels=("k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name"),
+    ),
+    # NVIDIA's device plugin alone: the resource decides; the label is there with its GPU feature discovery.
+    "onprem": Preset(tolerations=(GPU_TOLERATION,), gpu_labels=("nvidia.com/gpu.present",)),
+}
+
+
+class GpuPool(NamedTuple):
+    """The GPU pool of a run as pipeline parameters; each is a KFP channel while the DAG is built.
+
+    Counts are strings, because KFP's driver reads placeholders in resources as strings.
+    """
+
+    accelerator_type: Any
+    accelerator_count: Any
+    gpu_node_selector: Any
+    gpu_tolerations: Any
+    train_cpu: Any
+    train_memory: Any
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Compile options, and the rules that put each task of the DAG where it belongs."""
+
+    preset_name: str = "cpu"
+    train_on: TrainOn = "pod"
+    nodes: int = 1
+    retries: bool = True
+    shm_size: str = "2Gi"
+    train_timeout: int = STEPS["train"].timeout
+
+    def __post_init__(self) -> None:
+        if self.preset_name not in PRESETS:
+            raise UserError(f"There is no preset {self.preset_name}; choose one of {', '.join(PRESETS)}.")
+        if self.train_on not in ("pod", "trainjob"):
+            raise UserError(f"train_on={self.train_on} is not known; choose pod or trainjob.")
+        if self.nodes < 1:
+            raise UserError(f"nodes={self.nodes} cannot be used; give 1 or more.")
+        if self.nodes > 1 and self.train_on == "pod":
+            raise UserError(f"nodes={self.nodes} needs train_on=trainjob; a KFP task is a single pod.")
+
+    @property
+    def preset(self) -> Preset:
+        """The kind of cluster compiled for."""
+        return PRESETS[self.preset_name]
+
+    @property
+    def default_pool(self) -> GpuPool:
+        """Default values of the pipeline parameters of the GPU pool."""
+        preset, train = self.preset, STEPS["train"]
+        return GpuPool(
+            accelerator_type=preset.accelerator_type,
+            accelerator_count=str(preset.accelerator_count),
+            gpu_node_selector=dict(preset.node_selector),
+            gpu_tolerations=[dict(toleration) for toleration in preset.tolerations],
+            train_cpu=train.cpu[1],
+            train_memory=train.memory[1],
+        )
+
+    def train_job_arguments(self, image: Any, pool: GpuPool) -> dict[str, Any]:
+        """What `train_job` takes beside the arguments of `train`."""
+        return {
+            "image": image,
+            "nodes": self.nodes,
+            "accelerator_type": pool.accelerator_type,
+            "accelerator_count": pool.accelerator_count,
+            "node_selector": pool.gpu_node_selector,
+            "tolerations": pool.gpu_tolerations,
+            "cpu": pool.train_cpu,
+            "memory": pool.train_memory,
+            "shm_size": self.shm_size,
+            "timeout": self.train_timeout,
+        }
+
+    def apply(self, task: dsl.PipelineTask, step: str, pool: GpuPool) -> None:
+        """Set on `task` all that `step` needs; `pool` holds the pipeline's own parameters."""
+        resources = STEPS[step]
+        if step.startswith("train"):
+            resources = replace(resources, timeout=self.train_timeout)
+        if step == "train":
+            self._on_gpu_pool(task, pool)
+        else:
+            self._off_gpu_pool(task, resources)
+        kubernetes.set_timeout(task, resources.timeout)
+        if self.retries and resources.retries:
+            task.set_retry(resources.retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="900s")
+        # Optional, so that a cluster with workload identity needs no keys, and so that a missing secret is a sentence
+        # from the store at once, and not a pod that waits for it until its timeout.
+        kubernetes.use_secret_as_env(task, STORE_NAME, {key: key for key in STORE_SECRET_KEYS}, optional=True)
+        kubernetes.use_config_map_as_env(task, STORE_NAME, {key: key for key in STORE_CONFIG_KEYS}, optional=True)
+        kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
+        kubernetes.add_pod_label(task, "app.kubernetes.io/name", "bin-counter")
+        kubernetes.add_pod_label(task, "app.kubernetes.io/component", step.replace("_", "-"))
+
+    def _on_gpu_pool(self, task: dsl.PipelineTask, pool: GpuPool) -> None:
+        task.set_cpu_request(pool.train_cpu)
+        task.set_cpu_limit(pool.train_cpu)
+        task.set_memory_request(pool.train_memory)
+        task.set_memory_limit(pool.train_memory)
+        if self.preset.accelerator_count:
+            task.set_accelerator_type(pool.accelerator_type)
+            task.set_accelerator_limit(pool.accelerator_count)
+        kubernetes.add_node_selector_json(task, pool.gpu_node_selector)
+        kubernetes.add_toleration_json(task, pool.gpu_tolerations)
+        # DataLoader workers hand batches over in shared memory; a container has 64 MB of it by default.
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=self.shm_size)  # noqa: S108
+
+    def _off_gpu_pool(self, task: dsl.PipelineTask, resources: StepResources) -> None:
+        task.set_cpu_request(resources.cpu[0])
+        task.set_cpu_limit(resources.cpu[1])
+        task.set_memory_request(resources.memory[0])
+        task.set_memory_limit(resources.memory[1])
+        if labels := self.preset.gpu_labels:
+            absent = [{"key": label, "operator": "DoesNotExist"} for label in labels]
+            kubernetes.add_node_affinity(task, match_expressions=absent)
+
+
+def parse_pool(assignments: Mapping[str, str]) -> dict[str, Any]:
+    """Pipeline parameters of the GPU pool from words of a command line. Raises UserError for the first bad one."""
+    return {name: POOL_PARAMETERS[name](value) for name, value in assignments.items()}
+
+
+def parse_node_selector(text: str) -> dict[str, str]:
+    """Labels and their values from a JSON object of strings. Raises UserError for anything else."""
+    value = _json("GPU_NODE_SELECTOR", text, '{"cloud.google.com/gke-accelerator": "nvidia-l4"}')
+    if not isinstance(value, dict) or not all(isinstance(word, str) for word in value.values()):
+        raise UserError(f"GPU_NODE_SELECTOR={text} cannot be used: it should be a JSON object of labels and strings.")
+    return value
+
+
+def parse_tolerations(text: str) -> list[dict[str, Any]]:
+    """Tolerations from a JSON list of objects in Kubernetes' own form. Raises UserError for anything else."""
+    value = _json("GPU_TOLERATIONS", text, '[{"key": "nvidia.com/gpu", "operator": "Exists"}]')
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise UserError(f"GPU_TOLERATIONS={text} cannot be used: it should be a JSON list of objects.")
+    for item in value:
+        if strange := sorted(set(item) - TOLERATION_FIELDS):
+            raise UserError(
+                f"GPU_TOLERATIONS={text} cannot be used: a toleration has no field {strange[0]}; "
+                f"there are {', '.join(sorted(TOLERATION_FIELDS))}."
+            )
+        if item.get("operator", "Equal") not in ("Equal", "Exists"):
+            raise UserError(f"GPU_TOLERATIONS={text} cannot be used: the operator should be Equal or Exists.")
+    return value
+
+
+def _json(name: str, text: str, example: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{name}={text} is not JSON ({error.msg} at column {error.colno}); write it like {example}."
+        ) from error
+
+
+def _accelerator_count(text: str) -> str:
+    if not re.fullmatch(r"\d{1,2}", text):
+        raise UserError(f"ACCELERATOR_COUNT={text} cannot be used; give a number of GPUs from 0 to 99.")
+    return text
+
+
+def _accelerator_type(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", text):
+        raise UserError(f"ACCELERATOR_TYPE={text} cannot be used; give a resource name such as nvidia.com/gpu.")
+    return text
+
+
+def _cpu(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?|\d+m", text):
+        raise UserError(f"TRAIN_CPU={text} cannot be used; give a Kubernetes quantity such as 4 or 500m.")
+    return text
+
+
+def _memory(text: str) -> str:
+    if not re.fullmatch(r"\d+(Ki|Mi|Gi|Ti|k|M|G|T)?", text):
+        raise UserError(f"TRAIN_MEMORY={text} cannot be used; give a Kubernetes quantity such as 16Gi.")
+    return text
+
+
+TOLERATION_FIELDS = frozenset({"key", "operator", "value", "effect", "tolerationSeconds"})
+POOL_PARAMETERS: dict[str, Callable[[str], Any]] = {
+    "accelerator_type": _accelerator_type,
+    "accelerator_count": _accelerator_count,
+    "gpu_node_selector": parse_node_selector,
+    "gpu_tolerations": parse_tolerations,
+    "train_cpu": _cpu,
+    "train_memory": _memory,
+}
