@@ -179,9 +179,10 @@ class Store:
             except Exception as error:
                 await asyncio.sleep(patience.after(error))
 
-    def put(self, key: str, data: bytes | Path) -> None:
-        """Write an object, or a file as an object, whole or not at all, over what was there."""
-        self._persist(lambda: obstore.put(self.client, key, data, use_multipart=False))
+    def put(self, key: str, data: bytes | Path) -> str:
+        """Write an object, or a file as an object, whole or not at all, over what was there. Returns its ETag."""
+        answer = self._persist(lambda: obstore.put(self.client, key, data, use_multipart=False))
+        return (answer["e_tag"] or "").strip('"')
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object that must not exist yet. Of several writers one wins; the others get ObjectExists."""
@@ -201,11 +202,15 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether the key is there."""
+        return self.etag(key) is not None
+
+    def etag(self, key: str) -> str | None:
+        """The ETag of an object, which changes with its bytes; None when it is not there."""
         try:
-            self._persist(lambda: obstore.head(self.client, key))
+            head = self._persist(lambda: obstore.head(self.client, key))
         except ObjectMissing:
-            return False
-        return True
+            return None
+        return (head["e_tag"] or "").strip('"')
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is fine."""
