@@ -25,6 +25,9 @@ HOST = "127.0.0.1"
 REGION = "us-east-1"
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
+# SeaweedFS takes no more data when less than 1 % of the disk is free.
+FULL_BELOW_SHARE = 0.01
+FULL_BELOW_BYTES = 64 * 1024**2
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -68,7 +71,23 @@ def local_store(
         _wait_until_healthy(process, endpoint, folder / "weed.log")
         store = RunningStore(endpoint, access_key, secret_key)
         _make_buckets(store, buckets)
-        yield store
+        with _told_when_full(folder):
+            yield store
+
+
+@contextmanager
+def _told_when_full(folder: Path) -> Iterator[None]:
+    """Name a full disk as the reason: to its clients the store reports no more than an internal error."""
+    try:
+        yield
+    except UserError as error:
+        disk = shutil.disk_usage(folder)
+        if disk.free > max(FULL_BELOW_BYTES, FULL_BELOW_SHARE * disk.total):
+            raise
+        raise UserError(
+            f"The disk that holds {folder} is full ({disk.free >> 20:,} MiB free). "
+            "Free some space and run again; nothing half-written is kept."
+        ) from error
 
 
 def _credentials(path: Path) -> tuple[str, str]:

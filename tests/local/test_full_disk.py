@@ -1,0 +1,47 @@
+"""A full disk, as a real file system of a few megabytes: one sentence, and nothing that a later run takes for whole."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.core.store import open_store
+from pipeline.local_store import local_store
+from pipeline.source import prepare_source
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16M", "tmpfs", tmp_path], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small file system takes root")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_full_disk_ends_a_run_with_one_sentence_and_the_next_run_works(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", "run"],
+        cwd=ROOT,
+        env={**os.environ, "BIN_COUNTER_HOME": str(small_disk)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "is full" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stdout + ended.stderr
+    subprocess.run(["mount", "-o", "remount,size=1G", small_disk], check=True)
+    with local_store(small_disk / "store") as store:
+        for name, value in store.environment().items():
+            monkeypatch.setenv(name, value)
+        listed = sum(1 for _ in open_store(prepare_source("generated").uri).list())
+    assert listed == 2 * 1000 - 2 + 1  # two bins without a photo, and the marker of a whole fill
