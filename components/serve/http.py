@@ -1,0 +1,330 @@
+"""The HTTP routes that take the place of KServe's own where those fall short, and the page.
+
+KServe's V1 route refuses application/octet-stream and charset parameters, its V2 route cannot read image files in
+binary tensors, and both parse bodies in the event loop.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, Response
+from fastapi.routing import APIRouter
+from starlette.exceptions import HTTPException
+
+from components.serve import v1, v2
+from components.serve.answers import Answer, Photo
+from components.serve.guard import error_response
+from components.serve.kserve_lean import ModelNotFound, ModelNotReady
+from components.serve.metrics import REQUESTS
+from components.serve.model import BinCounter
+from components.serve.refusal import Refusal, bad_request, overloaded
+from components.serve.repository import BundleRepository
+
+PAGE = Path(__file__).parent / "page"
+_REPLACED = {
+    "/v1/models/{model_name}:predict",
+    "/v1/models/{model_name}:explain",  # there is no explainer
+    "/v2/models/{model_name}/infer",
+    "/v2/models/{model_name}/versions/{model_version}",
+    "/v2/models/{model_name}/versions/{model_version}/ready",
+    "/v2/models/{model_name}/versions/{model_version}/infer",
+    "/v2/repository/models/{model_name}/load",
+    "/v2/repository/models/{model_name}/unload",
+}
+
+
+class Health(Protocol):
+    """Whether the server should get requests."""
+
+    @property
+    def is_draining(self) -> bool:
+        """True from the moment the server was asked to stop."""
+
+
+class Routes:
+    """The routes, over the models that are loaded."""
+
+    def __init__(self, repository: BundleRepository, health: Health, max_photos: int) -> None:
+        self._repository = repository
+        self._health = health
+        self._max_photos = max_photos
+
+    def install(self, app: FastAPI) -> None:
+        """Put the routes in front, and take away those of KServe that they replace."""
+        app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") not in _REPLACED]
+        router = APIRouter()
+        predict = {"requestBody": _PREDICT_BODY, "parameters": [_QUANTITY_PARAMETER]}
+        router.add_api_route(
+            "/v1/models/{model_name}:predict", self.predict, methods=["POST"], openapi_extra=predict, responses=_ERRORS
+        )
+        for path in ("/v2/models/{model_name}/infer", "/v2/models/{model_name}/versions/{model_version}/infer"):
+            router.add_api_route(
+                path, self.infer, methods=["POST"], openapi_extra={"requestBody": _INFER_BODY}, responses=_ERRORS
+            )
+        router.add_api_route("/v2/health/ready", self.server_ready, methods=["GET"], responses=_ERRORS)
+        version = "/v2/models/{model_name}/versions/{model_version}"
+        router.add_api_route("/v2/models/{model_name}", self.metadata, methods=["GET"], responses=_ERRORS)
+        router.add_api_route(version, self.metadata, methods=["GET"], responses=_ERRORS)
+        router.add_api_route(f"{version}/ready", self.version_ready, methods=["GET"], responses=_ERRORS)
+        router.add_api_route("/v2/repository/index", self.index, methods=["POST"])
+        router.add_api_route("/v2/repository/models/{model_name}/load", self.load, methods=["POST"], responses=_ERRORS)
+        router.add_api_route(
+            "/v2/repository/models/{model_name}/unload", self.unload, methods=["POST"], responses=_ERRORS
+        )
+        router.add_api_route("/ui", self.page, methods=["GET"], include_in_schema=False)
+        router.add_api_route("/ui/{name}", self.page, methods=["GET"], include_in_schema=False)
+        app.router.routes[:0] = router.routes
+        for error, handler in ((Refusal, _refused), (ModelNotFound, _not_found), (HTTPException, _http_error)):
+            app.add_exception_handler(error, handler)
+        app.add_exception_handler(ModelNotReady, _not_ready)
+
+    async def predict(self, model_name: str, request: Request) -> Response:
+        """Count the items in photos: an image file as the body, a form with files, or JSON with base64."""
+        with counted("v1"):
+            model = loaded_model(self._repository, model_name)
+            photos = await self._v1_photos(request, model)
+            answers = await count_photos(model, photos)
+            return Response(v1.encode(answers, model.version), media_type="application/json")
+
+    async def infer(self, model_name: str, request: Request, model_version: str | None = None) -> Response:
+        """Count the items in photos by the Open Inference Protocol: JSON, or JSON and binary tensors."""
+        with counted("v2"):
+            model = loaded_model(self._repository, model_name, model_version)
+            with model.counter.receiving():
+                body = await request.body()
+                json_length = request.headers.get(v2.JSON_LENGTH_HEADER)
+                parsed = await asyncio.to_thread(v2.request_from_http, body, json_length, self._max_photos)
+            answers = await count_photos(model, parsed.photos)
+            encoded = v2.encode(parsed, answers, model_name, model.version)
+            if encoded.json_length is None:
+                return Response(encoded.body, media_type="application/json")
+            headers = {v2.JSON_LENGTH_HEADER: str(encoded.json_length)}
+            return Response(encoded.body, headers=headers, media_type="application/octet-stream")
+
+    async def _v1_photos(self, request: Request, model: BinCounter) -> list[Photo]:
+        quantity = v1.quantity_from_text(request.query_params.get(v1.QUANTITY))
+        kind = v1.media_type(request.headers.get("content-type", ""))
+        if v1.is_raw(kind):
+            with model.counter.receiving():
+                return [Photo(await request.body(), quantity)]
+        if kind not in (v1.JSON_TYPE, v1.FORM_TYPE):
+            raise Refusal(415, "media_type", f"Content-Type {kind!r:.80} is not accepted; send {v1.ACCEPTED}.")
+        with model.counter.receiving():
+            if kind == v1.JSON_TYPE:
+                photos = await asyncio.to_thread(v1.photos_from_json, await request.body(), self._max_photos)
+            else:
+                photos = await self._form_photos(request)
+        if quantity is not None:
+            photos = [Photo(p.data, quantity if p.recorded_quantity is None else p.recorded_quantity) for p in photos]
+        return photos
+
+    async def _form_photos(self, request: Request) -> list[Photo]:
+        try:
+            # The limits are of the same size: a quantity for every file.
+            async with request.form(max_files=self._max_photos + 1, max_fields=self._max_photos + 1) as form:
+                return await v1.FormPhotos.of(form, self._max_photos).photos()
+        except HTTPException as error:
+            raise bad_request("bad_form", f"The form cannot be read ({error.detail}); send {v1.ACCEPTED}.") from error
+
+    async def server_ready(self) -> dict[str, bool]:
+        """Whether the server takes requests."""
+        if self._health.is_draining:
+            raise Refusal(503, "stopping", "The server is about to stop.", retry_after=1)
+        return {"ready": True}
+
+    async def metadata(self, model_name: str, model_version: str | None = None) -> dict[str, Any]:
+        """Name, versions, inputs and outputs of a model."""
+        model = loaded_model(self._repository, model_name, model_version)
+        return {
+            "name": model_name,
+            "versions": [model.version],
+            "platform": f"onnx_{model.counter.runtime.name}",
+            "inputs": model.get_input_types(),
+            "outputs": model.get_output_types(),
+        }
+
+    async def version_ready(self, model_name: str, model_version: str) -> dict[str, Any]:
+        """Whether a version of a model takes requests."""
+        return {"name": model_name, "ready": loaded_model(self._repository, model_name, model_version).ready}
+
+    async def index(self) -> list[dict[str, str]]:
+        """The models that are loaded."""
+        return [
+            {"name": name, "version": model.version, "state": "READY" if model.ready else "UNAVAILABLE", "reason": ""}
+            for name, model in self._repository.get_models().items()
+            if isinstance(model, BinCounter)
+        ]
+
+    async def load(self, model_name: str) -> dict[str, Any]:
+        """Load a model of the repository beside those that are loaded."""
+        await self._repository.load(model_name)
+        return {"name": model_name, "load": True}
+
+    async def unload(self, model_name: str) -> dict[str, Any]:
+        """Forget a model."""
+        await self._repository.unload_model(model_name)
+        return {"name": model_name, "unload": True}
+
+    async def page(self, name: str = "index.html") -> Response:
+        """The page for people, and its parts."""
+        if name not in {path.name for path in PAGE.iterdir()}:
+            raise HTTPException(404)
+        return FileResponse(PAGE / name, headers=_PAGE_HEADERS)
+
+
+def loaded_model(repository: BundleRepository, name: str, version: str | None = None) -> BinCounter:
+    """A model that can take a request now. Raises ModelNotFound, ModelNotReady and Refusal."""
+    model = repository.model(name, version)
+    if not model.ready:
+        raise ModelNotReady(name)
+    if model.counter.is_full:
+        raise overloaded()
+    return model
+
+
+async def count_photos(model: BinCounter, photos: list[Photo]) -> list[Answer]:
+    """Answers to photos, by way of KServe's model call. Raises Refusal."""
+    answers, _ = await model(photos)
+    return answers
+
+
+class counted:  # noqa: N801 - used like a function
+    """Counts a request by its outcome."""
+
+    def __init__(self, protocol: str) -> None:
+        self._protocol = protocol
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            outcome = "answered"
+        elif isinstance(error, Refusal):
+            outcome = "overloaded" if error.status == 503 else "refused"
+        else:
+            outcome = "refused" if isinstance(error, ModelNotFound) else "failed"
+        REQUESTS.labels(self._protocol, outcome).inc()
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return error_response(error)
+
+
+async def _not_found(_: Request, error: Exception) -> Response:
+    return error_response(Refusal(404, "unknown_model", str(error)))
+
+
+async def _not_ready(_: Request, error: Exception) -> Response:
+    return error_response(Refusal(503, "not_ready", str(error), retry_after=1))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    messages = {
+        404: f"There is nothing at {request.url.path[:100]!r}; photos go to /v1/models/<name>:predict.",
+        405: f"The method {request.method} is not allowed at {request.url.path[:100]!r}.",
+    }
+    refusal = Refusal(error.status_code, "bad_request", messages.get(error.status_code, str(error.detail)))
+    response = error_response(refusal)
+    response.headers.update(error.headers or {})
+    return response
+
+
+# The page loads nothing from elsewhere and may be put in no frame.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error", "reason"],
+    "properties": {"error": {"type": "string"}, "reason": {"type": "string"}},
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+    for status, text in {
+        400: "The request cannot be read; the error says why and what is accepted",
+        404: "No such model or version",
+        408: "The body came too slowly",
+        409: "Not possible now",
+        413: "Too large, or too many photos",
+        415: "A content type that is not accepted",
+        422: "A parameter of the wrong type",
+        503: "As much waits as may wait; see Retry-After",
+    }.items()
+}
+_QUANTITY_SCHEMA = {"type": "integer", "minimum": 0, "maximum": 10**9}
+_QUANTITY_PARAMETER = {
+    "name": v1.QUANTITY,
+    "in": "query",
+    "required": False,
+    "description": "The quantity on record; the answer then has mismatch_probability",
+    "schema": _QUANTITY_SCHEMA,
+}
+_PREDICT_BODY = {
+    "required": True,
+    "content": {
+        "image/jpeg": _BINARY,
+        "image/png": _BINARY,
+        "image/webp": _BINARY,
+        "application/octet-stream": _BINARY,
+        "multipart/form-data": {
+            "schema": {"type": "object", "properties": {"file": {"type": "array", "items": _BINARY["schema"]}}}
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["instances"],
+                "properties": {
+                    "instances": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {
+                            "type": "object",
+                            "required": ["b64"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "b64": {"type": "string", "format": "byte"},
+                                v1.QUANTITY: {**_QUANTITY_SCHEMA, "nullable": True},
+                            },
+                        },
+                    }
+                },
+            }
+        },
+    },
+}
+_INFER_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["inputs"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "inputs": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["name", "shape", "datatype", "data"],
+                            "properties": {
+                                "name": {"type": "string", "enum": [v2.IMAGE, v1.QUANTITY]},
+                                "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+                                "datatype": {"type": "string", "enum": ["BYTES", "INT32", "INT64"]},
+                                "data": {"type": "array", "items": {}},
+                            },
+                        },
+                    },
+                },
+            }
+        },
+        "application/octet-stream": _BINARY,
+    },
+}

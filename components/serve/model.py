@@ -1,0 +1,76 @@
+"""The KServe model: a bundle behind an engine. Protocols hand it photos and get answers."""
+
+from pathlib import Path
+
+from components.core.bundle import Bundle, bundle_version
+from components.serve.answers import Answer, Photo
+from components.serve.engine import Engine, EngineOptions
+from components.serve.kserve_lean import Model, ModelNotReady
+from components.serve.metrics import CONFIDENCE, COUNTS, MODEL_INFO, Drift
+
+
+class BinCounter(Model):
+    """Counts the items in photos of bins. `load` opens the bundle and warms it up."""
+
+    def __init__(self, name: str, bundle: Bundle, options: EngineOptions) -> None:
+        super().__init__(name)
+        self.bundle = bundle
+        self.version = bundle_version(bundle.folder)
+        self._options = options
+        self._drift = Drift(name, bundle.info.validation_counts)
+        self._counter: Engine | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the bundle lies."""
+        return self.bundle.folder
+
+    @property
+    def counter(self) -> Engine:
+        """What counts the photos; only of a model that is loaded."""
+        if self._counter is None:
+            raise ModelNotReady(self.name)
+        return self._counter
+
+    def load(self) -> bool:
+        """Open the graph and warm it up; ready afterwards. Raises UserError."""
+        engine = Engine(self.bundle, self._options)
+        engine.start()
+        self._counter = engine
+        MODEL_INFO.labels(self.name, self.version, engine.runtime.name, engine.runtime.precision).set(1)
+        self.ready = True
+        return True
+
+    def stop(self) -> None:
+        """Answer what waits, then free the workers."""
+        self.ready = False
+        if self._counter is not None:
+            runtime = self._counter.runtime
+            MODEL_INFO.remove(self.name, self.version, runtime.name, runtime.precision)
+            self._counter.close()
+            self._counter = None
+
+    async def predict(self, payload: list[Photo], headers: dict[str, str] | None = None) -> list[Answer]:  # noqa: ARG002
+        """Count photos. Raises Refusal."""
+        answers = await self.counter.count(payload)
+        self._drift.add(answer.count for answer in answers)
+        confidence = CONFIDENCE.labels(self.name)
+        for answer in answers:
+            COUNTS.labels(self.name, answer.count).inc()
+            confidence.observe(answer.scores[answer.count - 1])
+        return answers
+
+    def get_input_types(self) -> list[dict[str, object]]:
+        """The V2 inputs."""
+        return [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
+
+    def get_output_types(self) -> list[dict[str, object]]:
+        """The V2 outputs that every answer has."""
+        outputs: list[dict[str, object]] = [
+            {"name": "count", "datatype": "INT64", "shape": [-1]},
+            {"name": "scores", "datatype": "FP32", "shape": [-1, self.bundle.info.max_count]},
+            {"name": "expected_count", "datatype": "FP32", "shape": [-1]},
+        ]
+        if self.bundle.info.has_out_of_range:
+            outputs.append({"name": "out_of_range", "datatype": "FP32", "shape": [-1]})
+        return outputs

@@ -1,0 +1,172 @@
+"""KServe's model server with the parts that it lacks: loopback by default, limits, a drain that loses nothing."""
+
+import asyncio
+import signal
+import socket
+from contextlib import nullcontext
+from typing import Any
+
+import uvicorn
+
+from components.core.errors import UserError
+from components.serve.grpc_service import GrpcServer, Servicer
+from components.serve.guard import Guard, HttpLimits, protocol_with_header_timeout
+from components.serve.http import Routes
+from components.serve.kserve_lean import ModelServer, RESTServer, _RefreshingServer
+from components.serve.model import BinCounter
+from components.serve.options import ServeOptions
+from components.serve.repository import BundleRepository
+
+# SIGTERM: answers ask clients to close their connections, new ones are still taken, until none is open or this is
+# over …
+LINGER_SECONDS = 2.0
+# … then nothing new is taken, and what was taken is answered.
+FINISH_SECONDS = 6.0
+
+
+class CountingServer(ModelServer):
+    """kserve.ModelServer for one bundle and those that are loaded beside it."""
+
+    def __init__(self, options: ServeOptions, repository: BundleRepository) -> None:
+        super().__init__(
+            http_port=options.http_port,
+            grpc_port=options.grpc_port,
+            enable_grpc=options.enable_grpc,
+            enable_latency_logging=False,
+            registered_models=repository,
+        )
+        self._options = options
+        self._repository = repository
+        self._limits = HttpLimits(body_bytes=options.max_body_bytes)
+        self._stopping: asyncio.Event | None = None
+
+    @property
+    def is_draining(self) -> bool:
+        """True from the moment the server was asked to stop."""
+        return self._stopping is not None and self._stopping.is_set()
+
+    def serve(self, model: BinCounter, http_socket: socket.socket) -> None:
+        """Serve a model that is ready on a socket that is bound, until SIGTERM or SIGINT."""
+        self._register_and_check_atleast_one_model_is_ready([model])
+        rest = _Rest(self, http_socket)
+        with asyncio.Runner(loop_factory=rest.config.get_loop_factory()) as runner:
+            runner.run(self._run(rest))
+        for loaded in list(self._repository.get_models().values()):
+            loaded.stop()
+
+    async def _run(self, rest: "_Rest") -> None:
+        self._stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        serving = [asyncio.create_task(rest.start())]
+        grpc_server = None
+        if self.enable_grpc:
+            servicer = Servicer(
+                self.dataplane, self.model_repository_extension, self._repository, self._options.max_photos
+            )
+            address = f"{_bracketed(self._options.host)}:{self.grpc_port}"
+            grpc_server = GrpcServer(servicer, address, self._limits)
+            serving.append(asyncio.create_task(grpc_server.start()))
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([*serving, stop], return_when=asyncio.FIRST_COMPLETED)
+        await rest.drain()
+        if grpc_server is not None:
+            await grpc_server.stop(FINISH_SECONDS)
+        stop.cancel()
+        await asyncio.gather(*serving)
+
+    @property
+    def limits(self) -> HttpLimits:
+        """Limits of one request."""
+        return self._limits
+
+    def routes(self) -> Routes:
+        """The routes that take the place of KServe's own."""
+        return Routes(self._repository, self, self._options.max_photos)
+
+
+class _QuietServer(_RefreshingServer):
+    """Uvicorn's server that leaves signals to us."""
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+class _Rest(RESTServer):
+    """KServe's REST server on a socket of ours, with our routes in front and the guard around."""
+
+    def __init__(self, owner: CountingServer, http_socket: socket.socket) -> None:
+        super().__init__(
+            "kserve.model_server:app",
+            owner.dataplane,
+            owner.model_repository_extension,
+            owner.http_port,
+            timeout_keep_alive=owner.timeout_keep_alive,
+            ssl_certfile=owner.ssl_certfile,
+            ssl_keyfile=owner.ssl_keyfile,
+        )
+        self.config: uvicorn.Config = self.config
+        self._owner = owner
+        self._socket = http_socket
+        self._guard: Guard | None = None
+
+    def create_application(self) -> None:
+        """Build the application. KServe's own middleware is left out: it logs every request."""
+        import kserve.model_server
+
+        app = kserve.model_server.app
+        app.title = "bin-counter"
+        self._add_exception_handlers(app)
+        self._register_endpoints(app)
+        self._owner.routes().install(app)
+        self._guard = Guard(app, self._owner.limits)
+        self.config = uvicorn.Config(
+            self._guard,
+            log_config=None,
+            access_log=False,
+            http=protocol_with_header_timeout(self._owner.limits.header_seconds),
+            ws="none",
+            lifespan="off",
+            server_header=False,
+            timeout_keep_alive=self.config.timeout_keep_alive,
+            timeout_graceful_shutdown=int(FINISH_SECONDS),
+            ssl_certfile=self.config.ssl_certfile,
+            ssl_keyfile=self.config.ssl_keyfile,
+        )
+        self._server = _QuietServer(self.config)
+
+    async def start(self) -> None:
+        """Serve until `drain`."""
+        self.create_application()
+        await self._server.serve(sockets=[self._socket])
+
+    async def drain(self) -> None:
+        """Let clients finish: no request that came before the end of the linger time is lost."""
+        if self._guard is not None:
+            self._guard.draining = True
+        for _ in range(int(LINGER_SECONDS / 0.1)):
+            if not self._server.server_state.connections:
+                break
+            await asyncio.sleep(0.1)
+        self._server.should_exit = True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a port, before anything else is done. Raises UserError when it is taken or not allowed."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise UserError(
+            f"The server cannot listen on {_bracketed(host)}:{port} ({getattr(error, 'strerror', None) or error}); "
+            "stop what uses the port, or give another one."
+        ) from error
+    return listener
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
