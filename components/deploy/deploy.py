@@ -81,4 +81,12 @@ def open_target(name: str, options: str) -> Target:
         if options not in ("", "{}"):
             raise UserError("The target local takes no options; leave deploy_options out.")
         return LocalTarget()
+    if name == "kserve":
+        # Imported late: the local target needs no Kubernetes client, which takes a second to import.
+        from components.deploy.cluster import Cluster
+        from components.deploy.kserve import KServeTarget
+        from components.deploy.options import KServeOptions
+
+        chosen = KServeOptions.parse(options)
+        return KServeTarget(chosen, Cluster.connect())
     raise UserError(f"There is no target '{name}'; choose local or kserve.")

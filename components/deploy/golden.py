@@ -47,10 +47,19 @@ def choose_golden(predictions_path: Path, index_path: Path, size: int = GOLDEN_R
     return chosen
 
 
-def check_answers(url: str, version: str, info: BundleInfo, golden: list[GoldenRequest]) -> None:
-    """Send every golden request to the server at `url`. Raises UserError at the first answer that is wrong."""
+def check_answers(
+    url: str, version: str, info: BundleInfo, golden: list[GoldenRequest], settle_seconds: float = 0
+) -> None:
+    """Send every golden request to the server at `url`. Raises UserError at the first answer that is wrong.
+
+    For `settle_seconds` answers of another version are excused: right after a rolling update a request may still reach
+    a pod that is going away.
+    """
     endpoint = f"{url}/v1/models/{MODEL_NAME}:predict"
     with requests.Session() as session:
+        deadline = time.monotonic() + settle_seconds
+        while _ask(session, endpoint, golden[0]).get("model_version") != version and time.monotonic() < deadline:
+            time.sleep(PAUSE_SECONDS)
         for request in golden:
             prediction = _ask(session, endpoint, request)
             wrong = _difference(prediction, request.answer, version, TOLERANCES[info.precision])
