@@ -1,7 +1,6 @@
 """The bundle: one folder that holds a trained model and says where it came from."""
 
 import hashlib
-import os
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -102,7 +101,7 @@ def write_bundle(folder: Path, info: BundleInfo, files: Path) -> Bundle:
         read_bundle(staged)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(staged, folder)
+        staged.replace(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return Bundle(complete, folder)

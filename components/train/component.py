@@ -23,7 +23,7 @@ def train(
     report: Output[HTML],
     curves: Output[Artifact],
 ) -> None:
-    """Train a model and write its bundle; 0 and "" leave a field to the recipe, `overrides` is JSON of recipe fields."""
+    """Train a model and write its bundle; 0 and "" leave a field to the recipe, `overrides` is JSON of fields."""
     from pathlib import Path
 
     from components.core.errors import reported

@@ -40,7 +40,7 @@ class Subset:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The subsets that train uses. `train` holds extra bins too where they are learned from; `extra` is their validation."""
+    """The subsets that train uses. Extra bins that are learned from are in `train`, those to judge by in `extra`."""
 
     index: ShardIndex
     train: Subset

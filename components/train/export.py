@@ -1,4 +1,4 @@
-"""From trained weights to the bundle's graph: temperature, ONNX, the check against torch, the precision to serve with."""
+"""From trained weights to the bundle's graph: the temperature, ONNX, and the check against torch."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _BATCH = 64
 
 
 def fit_temperature(logits: NDArray[np.float32], counts: NDArray[np.int64]) -> float:
-    """The temperature that minimises -log of the true count's probability (Guo et al., On Calibration of Modern Neural Networks, 2017).
+    """The temperature that minimises -log of the true count's probability (Guo et al. 2017).
 
     logits N×max_count of the counts 1…max_count, counts N. Kept within 0.05…20.
     """

@@ -81,7 +81,7 @@ def summarise(result: "Result") -> None:
         print(f"Stopped early: {fitted.outcome.stopped}.", flush=True)
     chosen = result.bundle.info.precision
     print(
-        f"temperature {fitted.served.temperature:.3f} (ECE {fitted.ece_before:.3f} before, {fitted.ece_after:.3f} after), "
+        f"temperature {fitted.served.temperature:.3f} (ECE {fitted.ece_before:.3f}, then {fitted.ece_after:.3f}), "
         f"to be served in {chosen}; bundle {result.bundle.folder}",
         flush=True,
     )

@@ -124,7 +124,8 @@ class Training:
     def run(self) -> Outcome:
         """Train to the end, from the checkpoint where there is one.
 
-        Raises Interrupted (exit status 143) after SIGTERM, with the checkpoint written, and UserError when a rule stops the run.
+        Raises Interrupted (exit status 143) after SIGTERM, with the checkpoint written, and UserError when a rule stops
+        the run.
         """
         self._restore(self.processes.from_lead(self.checkpoints.load() if self.processes.leads else None))
         stopped = ""
@@ -224,7 +225,7 @@ class Training:
                 logits = self.wrapped(inputs)
             logits = logits.float()
             each = losses(recipe, logits, own) * weights[share.places] * float(share.counted)
-            # Gradients are averaged over the processes; times their number, over the global weight, it is the global mean.
+            # DDP averages gradients over the processes; this makes the average that of the global batch.
             loss = each.sum() * self.processes.number / weights.sum()
         with self.times.part("backward", every_step=False):
             self.optimiser.zero_grad(set_to_none=True)
@@ -428,7 +429,7 @@ def _autocast(recipe: Recipe, device: torch.device) -> bool:
 def _terminated(react: Callable[[], None]) -> Iterator[None]:
     """Within the block SIGTERM calls `react` instead of ending the process. Outside the main thread nothing changes."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         react()
 
     try:

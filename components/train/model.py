@@ -53,6 +53,7 @@ class Normalise(nn.Module):
         self.register_buffer("offset", -means / deviations, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Normalise."""
         return pixels.permute(0, 3, 1, 2).float() * self.scale + self.offset
 
 
@@ -75,6 +76,7 @@ class Head(nn.Module):
         self.deviation.copy_(torch.from_numpy(features.std(0) + 1e-3))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Logits of features."""
         return self.linear(self.dropout((features - self.mean) / self.deviation))
 
 
@@ -87,6 +89,7 @@ class Counter(nn.Module):
         self.head = head
 
     def forward(self, photos: Tensor) -> Tensor:
+        """Logits N×classes of normalised photos N×3×S×S."""
         return self.head(self.network(photos).float())
 
 
@@ -100,6 +103,7 @@ class Served(nn.Module):
         self.temperature = temperature
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Probabilities of pixels."""
         logits = self.counter(self.normalise(pixels)) / self.temperature
         scores = torch.softmax(self.classes.in_range(logits), 1)
         if not self.classes.with_extra:

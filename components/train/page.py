@@ -34,7 +34,7 @@ def write_report(result: "Result", path: Path) -> None:
     seconds = sum(record.seconds for record in history)
     report = Report(
         "How the model was trained",
-        f"Recipe {job.recipe.name}: {info.backbone} at {info.image_size} px, first weights from {info.initial_weights}. "
+        f"Recipe {job.recipe.name}: {info.backbone} at {info.image_size} px, started from {info.initial_weights}. "
         f"{len(data.train):,} training bins, {len(data.validation):,} validation bins, seed {job.seed}."
         + (f" {data.missing} bins have no usable photo and are left out." if data.missing else ""),
     )
@@ -71,7 +71,7 @@ def write_report(result: "Result", path: Path) -> None:
                 ["precision at 0.5", f"{figures.precision:.3f}"],
                 ["recall at 0.5", f"{figures.recall:.3f}"],
             ],
-            f"Told from each other on validation: {figures.n_out_of_range} bins with 0 or more than {job.max_count} items, "
+            f"On validation: {figures.n_out_of_range} bins with 0 or more than {job.max_count} items, "
             f"{figures.n_in_range} in range; none of them was trained on",
         )
     _time(report, history)

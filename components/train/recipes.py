@@ -104,7 +104,7 @@ RECIPES = {recipe.name: recipe for recipe in (_ORIGINAL, _FROZEN, _FINETUNE)}
 
 
 def choose_recipe(name: str, epochs: int = 0, image_size: int = 0, backbone: str = "", overrides: str = "{}") -> Recipe:
-    """The named recipe with its fields replaced: 0 and "" keep the recipe's own; `overrides` is a JSON object of fields.
+    """The named recipe with fields replaced: 0 and "" keep the recipe's own; `overrides` is a JSON object of fields.
 
     Raises UserError for an unknown name or field and for a value out of its range.
     """

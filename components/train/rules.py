@@ -75,7 +75,7 @@ def _loss_not_decreasing(seen: Evidence) -> tuple[str, str] | None:
     losses = [epoch.train_loss for epoch in seen.epochs]
     if len(losses) >= 3 and min(losses[1:]) > 0.995 * losses[0]:
         return (
-            f"training loss {losses[0]:.3f} in epoch 1, at best {min(losses[1:]):.3f} in {len(losses) - 1} epochs since",
+            f"training loss {losses[0]:.3f} in epoch 1, at best {min(losses[1:]):.3f} since, in {len(losses)} epochs",
             "Change learning_rate by a factor of 10 either way, and check that labels belong to their photos.",
         )
     return None
@@ -112,7 +112,7 @@ def _overtraining(seen: Evidence) -> tuple[str, str] | None:
 
 @_rule("vanishing gradient")
 def _vanishing(seen: Evidence) -> tuple[str, str] | None:
-    """The first layer's gradient is a millionth of the last layer's, or all of it is below 1e-7, in half of the looks."""
+    """In half of the looks the first layer's gradient is a millionth of the last one's, or all of it is below 1e-7."""
     small = [value for value in seen.first_layer_gradients if value < 1e-6]
     tiny = [value for value in seen.gradient_norms if value < 1e-7]
     if len(small) * 2 > len(seen.first_layer_gradients) or len(tiny) * 2 > len(seen.gradient_norms):

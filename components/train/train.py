@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the step writes: the bundle's folder, the HTML report, the curves (PNG), TensorBoard files (None: nowhere)."""
+    """Where the step writes: the bundle's folder, the report, the curves (PNG), TensorBoard files (None: nowhere)."""
 
     bundle: Path
     report: Path

@@ -1,0 +1,161 @@
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from components.core.bundle import read_bundle
+from components.core.errors import UserError
+from components.core.pixel_cache import open_pixels
+from components.core.runtime import open_runtime
+from components.core.shards import ShardIndex
+from components.train.distributed import Processes
+from components.train.export import fit_temperature
+from components.train.model import Classes
+from components.train.train import Job, Outputs, train
+from tests.train.conftest import ALONE, store_bins
+
+
+def run(job: Job, tmp_path, name: str = "out"):
+    folder = tmp_path / name
+    outputs = Outputs(folder / "bundle", folder / "report", folder / "curves", folder / "logs")
+    return train(job, outputs, ALONE), outputs
+
+
+def test_finetune_writes_a_bundle_that_answers_as_trained(job_of, tmp_path, capsys):
+    result, outputs = run(job_of(overrides='{"batch_size": 16, "serving": "best"}'), tmp_path)
+    bundle = read_bundle(outputs.bundle)
+    assert bundle.info.has_out_of_range
+    assert bundle.info.training_images == len(result.fitted.prepared.data.train)
+    pixels = np.array(open_pixels(ShardIndex.read(result.fitted.prepared.job.shard_index), 48).pixels[:9])
+    prediction = open_runtime(bundle, "openvino", "f32").predict(pixels)
+    assert np.allclose(prediction.scores.sum(1), 1, atol=1e-5)
+    assert ((prediction.out_of_range >= 0) & (prediction.out_of_range <= 1)).all()
+    with torch.no_grad():
+        scores, out_of_range = result.fitted.served(torch.from_numpy(pixels))
+    assert np.abs(prediction.scores - scores.numpy()).max() < 1e-3
+    assert np.abs(prediction.out_of_range - out_of_range.numpy()).max() < 1e-3
+    assert {one.precision for one in result.measured} == {"f32", "bf16", "int8"}
+    said = capsys.readouterr().out
+    assert re.search(r"epoch 2: \d+ images seen, .* loss .* running accuracy", said)
+
+
+def test_the_weights_file_is_the_trained_network(job_of, tmp_path):
+    result, outputs = run(job_of(), tmp_path)
+    stored = load_file(outputs.bundle / "weights.safetensors")
+    trained = result.fitted.served.counter.state_dict()
+    assert stored.keys() == trained.keys()
+    assert all(torch.equal(stored[name], trained[name]) for name in stored)
+
+
+def test_report_and_curves_are_pages_people_can_open(job_of, tmp_path):
+    _, outputs = run(job_of(), tmp_path)
+    curves = Image.open(io.BytesIO(outputs.curves.read_bytes()))
+    assert curves.format == "PNG"
+    page = outputs.report.read_text()
+    for heading in ("Curves", "What the rules found", "Calibration", "Precision to serve with", "Bins out of range"):
+        assert f"<h2>{heading}</h2>" in page
+    assert list(outputs.logs.glob("events.out.tfevents.*"))
+
+
+def test_frozen_leaves_the_backbone_as_it_was(job_of, tmp_path):
+    result, _ = run(job_of("frozen", 3), tmp_path)
+    fresh = result.fitted.prepared.backbone.digest
+    assert result.bundle.info.has_out_of_range is False
+    torch.manual_seed(0)
+    again, _ = run(job_of("frozen", 6), tmp_path, "again")
+    before, after = (load_file(one.bundle.weights_path) for one in (result, again))
+    network = [name for name in before if name.startswith("network")]
+    assert network
+    if fresh == again.fitted.prepared.backbone.digest:
+        assert all(torch.equal(before[name], after[name]) for name in network)
+    assert not torch.equal(before["head.linear.weight"], after["head.linear.weight"])
+
+
+def test_finetune_learns_to_count_squares(job_of, tmp_path):
+    job = job_of(epochs=30, overrides='{"batch_size": 16, "serving": "f32", "batch_norm": "train", "learning_rate": 0.004}')
+    result, _ = run(job, tmp_path)
+    first, last = result.fitted.outcome.history[0], result.fitted.outcome.history[-1]
+    assert last.train_loss < 0.8 * first.train_loss
+
+
+def test_every_count_is_seen_once_an_epoch(job_of, tmp_path):
+    result, _ = run(job_of(epochs=3), tmp_path)
+    train_bins = len(result.fitted.prepared.data.train)
+    assert [record.images for record in result.fitted.outcome.history] == [train_bins] * 3
+
+
+def test_a_rejected_photo_is_left_out_and_told(small_data, job_of, tmp_path, capsys):
+    from components.core.records import read_splits, write_splits
+
+    table = read_splits(small_data.splits)
+    table.loc[0, "image_id"] = "99999"
+    write_splits(small_data.splits, table)
+    result, _ = run(job_of("frozen"), tmp_path)
+    assert result.fitted.prepared.data.missing == 1
+    assert "1 bins of the split have no usable photo" in capsys.readouterr().out
+
+
+def test_a_class_without_samples_is_told_and_trained_around(store_environment, job_of, tmp_path, capsys):
+    data = store_bins(tmp_path, [(1, 2, 3, 5)[number % 4] for number in range(60)])
+    job = job_of("frozen")
+    run(Job(data.index, data.splits, job.recipe, 5, weights="random"), tmp_path)
+    said = capsys.readouterr().out
+    assert "No training bin holds 4 items" in said
+    assert "class imbalance" in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "processes", "message"),
+    [
+        ('{"batch_size": 500}', 1, "A batch of 500 is larger than the"),
+        ('{"batch_size": 16}', 1000, "1000 processes cannot share"),
+        ('{"batch_size": 2}', 4, "A batch of 2 cannot be shared by 4 processes"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused(job_of, tmp_path, overrides, processes, message):
+    outputs = Outputs(tmp_path / "bundle", tmp_path / "report", tmp_path / "curves")
+    with pytest.raises(UserError, match=message):
+        train(job_of("frozen", overrides=overrides), outputs, Processes(0, processes, torch.device("cpu")))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_shards_of_another_download_are_refused(store_environment, job_of, small_data, tmp_path):
+    other = store_bins(tmp_path / "other", [1, 2, 3] * 3)
+    table_of_others = job_of("frozen")
+    job = Job(other.index, small_data.splits, table_of_others.recipe, 5, weights="random")
+    from components.core.records import read_splits, write_splits
+
+    table = read_splits(small_data.splits)
+    table["image_id"] = "7" + table["image_id"]
+    write_splits(small_data.splits, table)
+    with pytest.raises(UserError, match="does not belong to these splits"):
+        run(job, tmp_path)
+
+
+def test_nan_stops_the_run_and_says_what_to_do(job_of, tmp_path):
+    job = job_of(epochs=5, overrides='{"batch_size": 16, "optimiser": "sgd", "learning_rate": 100, "momentum": 0.99}')
+    with pytest.raises(UserError, match=r"rule 'nan'.*Lower learning_rate"):
+        run(job, tmp_path)
+    assert not (tmp_path / "out" / "bundle").exists()
+
+
+def test_temperature_repairs_logits_that_are_too_sure():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 1, (4000, 5)).astype(np.float32)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    counts = np.array([random.choice(5, p=chance / chance.sum()) for chance in chances]) + 1
+    assert fit_temperature(3 * logits, counts) == pytest.approx(3, rel=0.1)
+    assert fit_temperature(logits, counts) == pytest.approx(1, rel=0.1)
+
+
+def test_classes_name_zero_and_more_only_with_extra_bins():
+    quantities = torch.tensor([0, 1, 5, 6, 40])
+    assert Classes(5, True).of_quantity(quantities).tolist() == [0, 1, 5, 6, 6]
+    assert Classes(5, False).of_quantity(quantities[1:3]).tolist() == [0, 4]
+    logits = torch.arange(7.0)[None]
+    assert Classes(5, True).in_range(logits).tolist() == [[1, 2, 3, 4, 5]]
+    assert Classes(5, False).in_range(logits[:, :5]).tolist() == [[0, 1, 2, 3, 4]]
