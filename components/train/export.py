@@ -1,5 +1,6 @@
 """From trained weights to the bundle's graph: the temperature, ONNX, and the check against torch."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,18 +48,19 @@ def export_onnx(model: nn.Module, size: int, path: Path, outputs: tuple[str, ...
     """Write a module that takes `pixels` uint8 N×S×S×3 as ONNX, for batches of any size."""
     model = model.eval().cpu().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    torch.onnx.export(
-        model,
-        (example,),
-        path,
-        dynamo=True,
-        verbose=False,
-        opset_version=OPSET,
-        input_names=[PIXELS_INPUT],
-        output_names=list(outputs),
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-        external_data=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The exporter by torch.export (dynamo=True) gives the same outputs, but takes 10 s instead of 0.6 s.
+        torch.onnx.export(
+            model,
+            (example,),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[PIXELS_INPUT],
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "batch"} for name in (PIXELS_INPUT, *outputs)},
+        )
 
 
 def served_outputs(has_out_of_range: bool) -> tuple[str, ...]:

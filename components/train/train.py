@@ -162,7 +162,7 @@ def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecor
     logits = classes.in_range(torch.from_numpy(found)).numpy()
     temperature = fit_temperature(logits, validation.quantities)
     served = Served(normalise, counter, classes, temperature)
-    before, after = (_ece(logits / divisor, validation.quantities) for divisor in (1.0, temperature))
+    before, after = (_ece(logits / np.float32(divisor), validation.quantities) for divisor in (1.0, temperature))
     return Fitted(prepared, outcome, served, logits, before, after)
 
 
