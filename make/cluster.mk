@@ -1,0 +1,52 @@
+# Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
+# Variables of these targets that are no parameters of the pipeline.
+SETTINGS += REGISTRY TAG BASE_IMAGE KFP_HOST NAMESPACE EXPERIMENT SERVICE_ACCOUNT PRESET TRAIN_ON NODES SHM_SIZE \
+  TRAIN_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY PUSH_FLAGS BUILD_FLAGS
+CLUSTER_PARAMETERS := SNAPSHOT CHAMPION DEPLOY_OPTIONS ACCELERATOR_TYPE ACCELERATOR_COUNT GPU_NODE_SELECTOR \
+  GPU_TOLERATIONS TRAIN_CPU TRAIN_MEMORY
+
+REGISTRY ?=
+REVISION := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=-changed 2>/dev/null || echo dev)
+TAG ?= $(REVISION)
+PREFIX = $(if $(REGISTRY),$(REGISTRY:%/=%)/)
+IMAGES := pipeline train serve serve-gpu
+BUILDER = $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool) 2>/dev/null),$(tool))))
+
+.PHONY: images push
+images: $(IMAGES:%=image-%) ## build the container images; `make images REGISTRY=… TAG=… BASE_IMAGE=…`
+
+image-%:
+	@test -n "$(BUILDER)" || { echo "error: No docker, podman or buildah was found; install one of them."; exit 1; }
+	$(BUILDER) build --file docker/Dockerfile $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	  --build-arg IMAGE=$* --build-arg UV_VERSION=$(UV_VERSION) --build-arg VERSION=$(TAG) \
+	  --build-arg REVISION=$(REVISION) $(BUILD_FLAGS) --tag $(PREFIX)bin-counter-$*:$(TAG) .
+
+push: $(IMAGES:%=push-%) ## push them; `make push REGISTRY=… TAG=…`
+
+push-%:
+	@test -n "$(REGISTRY)" || { echo "error: No registry was given; write make push REGISTRY=<host>/<path>."; exit 1; }
+	$(BUILDER) push $(PUSH_FLAGS) $(PREFIX)bin-counter-$*:$(TAG)
+
+COMPILE_FLAGS = $(if $(PRESET),--preset '$(PRESET)') $(if $(TRAIN_ON),--train-on '$(TRAIN_ON)') \
+  $(if $(NODES),--nodes '$(NODES)') $(if $(SHM_SIZE),--shm-size '$(SHM_SIZE)') \
+  $(if $(TRAIN_TIMEOUT),--train-timeout '$(TRAIN_TIMEOUT)') --registry '$(REGISTRY)' --tag '$(TAG)' \
+  $(if $(NAMESPACE),--namespace '$(NAMESPACE)')
+SUBMIT_FLAGS = $(COMPILE_FLAGS) --host '$(KFP_HOST)' $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') \
+  $(if $(SERVICE_ACCOUNT),--service-account '$(SERVICE_ACCOUNT)') $(if $(DRY_RUN),--dry-run) \
+  $(if $(NO_FOLLOW),--no-follow)
+
+.PHONY: compile submit schedule
+compile: $(VENV)/ready ## write build/pipeline.yaml and build/pipeline-k8s.yaml; `make compile PRESET=gke`
+	@$(BIN)/python -m pipeline compile $(COMPILE_FLAGS)
+
+submit schedule: PARAMETERS += $(CLUSTER_PARAMETERS)
+submit: $(VENV)/ready ## run the pipeline on a cluster and follow it; `make submit KFP_HOST=… PRESET=gke EPOCHS=3`
+	@$(BIN)/python -m pipeline submit $(SUBMIT_FLAGS) $(ASSIGNMENTS)
+
+schedule: $(VENV)/ready ## run it by a schedule; `make schedule KFP_HOST=… CRON='0 3 * * 1'`
+	@$(BIN)/python -m pipeline schedule $(SUBMIT_FLAGS) --cron '$(CRON)' $(ASSIGNMENTS)
+
+.PHONY: manifests
+OVERLAY ?= local
+manifests: $(VENV)/ready ## write build/manifests.yaml with your images; `make manifests OVERLAY=gke REGISTRY=… TAG=…`
+	@$(BIN)/python -m pipeline manifests --overlay '$(OVERLAY)' --registry '$(REGISTRY)' --tag '$(TAG)'

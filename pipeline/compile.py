@@ -1,0 +1,154 @@
+"""Compile the DAG for a cluster: KFP's IR for upload, and Kubernetes objects for `kubectl apply`."""
+
+import argparse
+import hashlib
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import UserError
+from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, reference
+from pipeline.resources import PRESETS, STEPS, Placement
+
+BUILD = Path("build")
+IR_FILE = "pipeline.yaml"
+MANIFEST_FILE = "pipeline-k8s.yaml"
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_SIZE = re.compile(r"[1-9]\d*(Mi|Gi)")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where the steps' images are: a registry with its path, "" for none, and a tag."""
+
+    registry: str
+    tag: str
+
+    def parameters(self) -> dict[str, str]:
+        """As parameters of the pipeline. Raises UserError for a tag that no registry takes."""
+        if not _TAG.fullmatch(self.tag):
+            raise UserError(f"TAG={self.tag} is not a tag; use letters, digits, '.', '_' and '-'.")
+        if "://" in self.registry:
+            raise UserError(f"REGISTRY={self.registry} should be a host and a path, without '://'.")
+        return {
+            "pipeline_image": reference(PIPELINE_IMAGE, self.registry, self.tag),
+            "train_image": reference(TRAIN_IMAGE, self.registry, self.tag),
+        }
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled pipeline: its file, and the name that this content always has."""
+
+    path: Path
+    version: str
+
+
+def compile_pipeline(placement: Placement, folder: Path, images: Images | None = None) -> Compiled:
+    """Write the IR (two YAML documents: pipeline and platform spec) for a kind of cluster into `folder`.
+
+    With `images` their references become the defaults of the image parameters.
+    """
+    from kfp import compiler
+
+    from pipeline.dag import build_pipeline
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / IR_FILE
+    defaults: dict[str, Any] | None = dict(images.parameters()) if images else None
+    compiler.Compiler().compile(build_pipeline(placement), str(path), pipeline_parameters=defaults)
+    return Compiled(path, f"{revision()}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}")
+
+
+def compile_manifest(placement: Placement, folder: Path, images: Images, version: str, namespace: str) -> Path:
+    """Write the same as Pipeline and PipelineVersion objects."""
+    from kfp import compiler
+    from kfp.compiler.compiler_utils import KubernetesManifestOptions
+
+    from pipeline.dag import PIPELINE_NAME, build_pipeline
+
+    path = folder / MANIFEST_FILE
+    compiler.Compiler().compile(
+        build_pipeline(placement),
+        str(path),
+        pipeline_parameters=dict(images.parameters()),
+        kubernetes_manifest_format=True,
+        kubernetes_manifest_options=KubernetesManifestOptions(
+            pipeline_name=PIPELINE_NAME,
+            pipeline_version_name=f"{PIPELINE_NAME}-{version.lower()}",
+            namespace=namespace,
+            include_pipeline_manifest=True,
+        ),
+    )
+    return path
+
+
+def revision() -> str:
+    """The git revision of this code, 12 digits, with `-changed` when files differ from it; `unknown` outside git."""
+    try:
+        ended = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=-changed"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return ended.stdout.strip()
+
+
+def add_placement_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that decide how the pipeline is compiled."""
+    group = parser.add_argument_group("kind of cluster")
+    group.add_argument("--preset", default="cpu", help=f"one of {', '.join(PRESETS)} (default: cpu)")
+    group.add_argument("--train-on", default="pod", help="pod (default): the KFP task itself; trainjob: a TrainJob")
+    group.add_argument("--nodes", type=int, default=1, help="nodes of a TrainJob")
+    group.add_argument("--no-retries", action="store_true", help="no step is tried again")
+    group.add_argument("--shm-size", default="2Gi", help="size of /dev/shm of training (default: 2Gi)")
+    group.add_argument(
+        "--train-timeout", type=int, default=STEPS["train"].timeout, help="seconds after which training is stopped"
+    )
+    group = parser.add_argument_group("images")
+    group.add_argument("--registry", default="", help="registry and path that the images were pushed to")
+    group.add_argument("--tag", default="", help="tag of the images (default: the git revision)")
+
+
+def placement_from(arguments: argparse.Namespace) -> Placement:
+    """Read the arguments. Raises UserError for a combination that cannot be."""
+    if not _SIZE.fullmatch(arguments.shm_size):
+        raise UserError(f"shm_size={arguments.shm_size} cannot be used; give a size such as 2Gi.")
+    if arguments.train_timeout < 60:
+        raise UserError(f"train_timeout={arguments.train_timeout} cannot be used; give at least 60 seconds.")
+    return Placement(
+        preset_name=arguments.preset,
+        train_on=arguments.train_on,
+        nodes=arguments.nodes,
+        retries=not arguments.no_retries,
+        shm_size=arguments.shm_size,
+        train_timeout=arguments.train_timeout,
+    )
+
+
+def images_from(arguments: argparse.Namespace) -> Images:
+    """Read the arguments; without a tag the git revision."""
+    return Images(arguments.registry, arguments.tag or revision())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m pipeline compile`."""
+    add_placement_arguments(parser)
+    parser.add_argument("--namespace", default="kubeflow", help="namespace of the Kubernetes objects")
+    parser.add_argument("--output", type=Path, default=BUILD, help="folder for the two files (default: build)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write both files and say where they are. Raises UserError for a bad option."""
+    placement, images = placement_from(arguments), images_from(arguments)
+    compiled = compile_pipeline(placement, arguments.output, images)
+    manifest = compile_manifest(placement, arguments.output, images, compiled.version, arguments.namespace)
+    print(f"{compiled.path}   version {compiled.version}, for upload")
+    print(f"{manifest}   for kubectl apply -f")
+    return 0

@@ -1,0 +1,102 @@
+"""Follow a run on a cluster in the terminal, step by step, to its end."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from components.core.errors import UserError
+from components.core.registry import Registry
+from pipeline.connection import Server, explained
+from pipeline.resources import STEPS
+
+if TYPE_CHECKING:
+    import kfp
+
+POLL_SECONDS = 5.0
+# A laptop's connection may be away for a while; the run goes on without it.
+PATIENCE_SECONDS = 300.0
+ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+WORDS = {
+    "PENDING": "waits",
+    "RUNNING": "runs",
+    "SUCCEEDED": "done",
+    "SKIPPED": "unchanged or not needed",
+    "FAILED": "FAILED",
+    "CANCELING": "is being stopped",
+    "CANCELED": "stopped",
+    "PAUSED": "paused",
+}
+
+
+def follow(client: "kfp.Client", server: Server, run_id: str, poll_seconds: float = POLL_SECONDS) -> int:
+    """Print every change of a step until the run ends; returns 0 if it succeeded, else 1.
+
+    Ctrl-C ends the following, not the run. Raises UserError when KFP stays away for minutes.
+    """
+    address = f"{server.host}/#/runs/details/{run_id}"
+    seen: dict[str, str] = {}
+    try:
+        while True:
+            run = _patiently(client, server, run_id, poll_seconds)
+            for task in _steps(run):
+                if seen.get(task.display_name) != task.state:
+                    seen[task.display_name] = task.state
+                    print(f"  {task.display_name:18} {WORDS.get(task.state, task.state)}", flush=True)
+            if run.state in ENDED:
+                return _end(run, address)
+            time.sleep(poll_seconds)
+    except KeyboardInterrupt:
+        print(f"\nNo longer following; the run goes on: {address}")
+        return 130
+
+
+def _patiently(client: "kfp.Client", server: Server, run_id: str, poll_seconds: float) -> Any:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with explained("to show the run", server):
+                return client.get_run(run_id)
+        except UserError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(poll_seconds)
+
+
+def _steps(run: Any) -> list[Any]:
+    """Our own steps of a run in the order they began; KFP's drivers and groups are left out."""
+    names = {name.replace("_", "-") for name in STEPS}
+    details = (run.run_details.task_details if run.run_details else None) or []
+    steps = [task for task in details if task.display_name in names and task.state]
+    return sorted(steps, key=lambda task: (task.start_time or task.create_time).timestamp())
+
+
+def _end(run: Any, address: str) -> int:
+    if run.state == "SUCCEEDED":
+        print(f"The run succeeded. {_figures(run)}\n{address}")
+        return 0
+    failed = [task for task in _steps(run) if task.state == "FAILED"]
+    where = f" in {failed[0].display_name}" if failed else ""
+    messages = [task.error.message for task in failed if task.error and task.error.message]
+    reason = messages[0] if messages else (run.error.message if run.error and run.error.message else "")
+    said = f": {reason.strip().rstrip('.')}" if reason else ""
+    print(f"The run {WORDS[run.state]}{where}{said}. The step's log says what to do:\n{address}")
+    return 1
+
+
+def _figures(run: Any) -> str:
+    """What is in service now, where the models' bucket can be read from here."""
+    parameters = (run.runtime_config.parameters if run.runtime_config else None) or {}
+    models_uri = parameters.get("models_uri", "s3://models")
+    try:
+        current = Registry.open(models_uri).current()
+    except UserError:
+        return "Its figures are in the outputs of evaluate and summarise, on the run's page."
+    if current is None:
+        return "No model is in service."
+    said = f"In service: version {current.version}"
+    if current.figures:
+        low, high = current.figures.accuracy_ci95
+        said += (
+            f", accuracy {current.figures.accuracy:.1%} ({low:.1%} to {high:.1%}, "
+            f"baseline {current.figures.baseline_accuracy:.1%}), within one {current.figures.within_one:.1%}"
+        )
+    return said + "."

@@ -1,0 +1,209 @@
+"""Submit a run to KFP and follow it, or put one on a schedule."""
+
+import argparse
+import json
+import re
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.errors import UserError
+from components.core.layout import PUBLIC_SOURCE_BUCKET
+from pipeline.compile import Compiled, add_placement_arguments, compile_pipeline, images_from, placement_from
+from pipeline.connection import Server, connect, explained
+from pipeline.parameters import parse_parameters
+from pipeline.resources import POOL_PARAMETERS, SERVICE_ACCOUNT, parse_pool
+
+if TYPE_CHECKING:
+    import kfp
+
+PIPELINE = "bin-counter"
+# Parameters that only a cluster's pipeline has; `snapshot` names the state of the source that a cached ingest is of.
+CLUSTER_PARAMETERS = ("snapshot", "champion", "deploy_options")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is sent: everything that decides a run."""
+
+    host: str
+    namespace: str
+    experiment: str
+    service_account: str
+    pipeline: str
+    version: str
+    parameters: dict[str, Any]
+    cron: str = ""
+
+    def show(self) -> None:
+        """Print it as JSON."""
+        print(json.dumps(asdict(self), indent=2))
+
+
+def read_parameters(assignments: list[str]) -> dict[str, Any]:
+    """Pipeline parameters from `NAME=value` words; those not given keep the pipeline's defaults.
+
+    Raises UserError for the first bad one.
+    """
+    pool: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
+    others = []
+    for word in assignments:
+        name, _, value = word.partition("=")
+        name = name.lower()
+        if name in POOL_PARAMETERS:
+            pool[name] = value
+        elif name in CLUSTER_PARAMETERS:
+            chosen[name] = value
+        else:
+            others.append(word)
+    names = {word.partition("=")[0].lower() for word in others}
+    given = parse_parameters(others).model_dump(include=names)
+    source = given.get("source", "s3://")
+    if not source.startswith("s3://"):
+        raise UserError(
+            f"SOURCE={source} is on this machine, where a cluster cannot read it; "
+            f"give a bucket such as s3://{PUBLIC_SOURCE_BUCKET}."
+        )
+    if "deploy_options" in chosen:
+        _json_object("DEPLOY_OPTIONS", chosen["deploy_options"])
+    return {**given, **chosen, **parse_pool(pool)}
+
+
+def _json_object(name: str, text: str) -> None:
+    try:
+        valid = isinstance(json.loads(text), dict)
+    except json.JSONDecodeError:
+        valid = False
+    if not valid:
+        raise UserError(f'{name}={text} is not a JSON object; write it like {{"canary_percent": 10}}.')
+
+
+def read_cron(text: str) -> str:
+    """A schedule in KFP's form (six fields, seconds first) from five or six. Raises UserError for anything else."""
+    words = text.split()
+    if len(words) == 5:
+        words = ["0", *words]
+    if len(words) != 6 or not all(re.fullmatch(r"[0-9A-Za-z*/,?#-]+", word) for word in words):
+        raise UserError(f"CRON={text} is not a schedule; write five fields such as '0 3 * * 1', Mondays at three.")
+    return " ".join(words)
+
+
+def ensure_version(client: "kfp.Client", server: Server, compiled: Compiled) -> tuple[str, str]:
+    """Ids of the pipeline and of the version with this content; uploads what is not there yet."""
+    with explained("the upload of the pipeline", server):
+        pipeline_id = client.get_pipeline_id(PIPELINE)
+        if pipeline_id is None:
+            # The first version of a pipeline is made with it, and named after it.
+            options = {"name": PIPELINE, "description": "counts the items in a bin from its photo"}
+            if server.namespace:
+                options["namespace"] = server.namespace
+            pipeline_id = client._upload_api.upload_pipeline(str(compiled.path), **options).pipeline_id
+        wanted = {"operation": "EQUALS", "key": "display_name", "stringValue": compiled.version}
+        found = client.list_pipeline_versions(pipeline_id, filter=json.dumps({"predicates": [wanted]}))
+        versions = found.pipeline_versions or []
+        if not versions:
+            versions = [
+                client._upload_api.upload_pipeline_version(
+                    str(compiled.path), name=compiled.version, pipelineid=pipeline_id
+                )
+            ]
+    return pipeline_id, versions[0].pipeline_version_id
+
+
+def ensure_experiment(client: "kfp.Client", server: Server, name: str) -> str:
+    """Id of the experiment, which is made where it is missing."""
+    with explained(f"the experiment {name}", server):
+        return str(client.create_experiment(name, namespace=server.namespace or None).experiment_id)
+
+
+def start(client: "kfp.Client", server: Server, submission: Submission, compiled: Compiled) -> str:
+    """Upload, start a run, and return its id."""
+    pipeline_id, version_id = ensure_version(client, server, compiled)
+    experiment_id = ensure_experiment(client, server, submission.experiment)
+    with explained("to start the run", server):
+        answer = client.run_pipeline(
+            experiment_id,
+            f"{PIPELINE} {compiled.version}",
+            params=submission.parameters,
+            pipeline_id=pipeline_id,
+            version_id=version_id,
+            service_account=submission.service_account,
+        )
+    return str(answer.run_id)
+
+
+def put_on_schedule(client: "kfp.Client", server: Server, submission: Submission, compiled: Compiled) -> str:
+    """Make the recurring run and then remove those it replaces; returns its id."""
+    pipeline_id, version_id = ensure_version(client, server, compiled)
+    experiment_id = ensure_experiment(client, server, submission.experiment)
+    with explained("the schedule", server):
+        listed = client.list_recurring_runs(experiment_id=experiment_id, page_size=100).recurring_runs or []
+        older = [run.recurring_run_id for run in listed if run.display_name == PIPELINE]
+        made = client.create_recurring_run(
+            experiment_id,
+            PIPELINE,
+            cron_expression=submission.cron,
+            max_concurrency=1,
+            no_catchup=True,
+            params=submission.parameters,
+            pipeline_id=pipeline_id,
+            version_id=version_id,
+            service_account=submission.service_account,
+        )
+        for identifier in older:
+            client.delete_recurring_run(identifier)
+    return str(made.recurring_run_id)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m pipeline submit`."""
+    parser.add_argument("assignments", nargs="*", metavar="NAME=value", help="a parameter of the pipeline")
+    parser.add_argument("--host", default="", help="address of KFP, or in-cluster")
+    parser.add_argument("--namespace", default="", help="your profile's namespace, on a Kubeflow with several users")
+    parser.add_argument("--experiment", default=PIPELINE, help=f"experiment of the run (default: {PIPELINE})")
+    parser.add_argument("--service-account", default=SERVICE_ACCOUNT, help=f"of the steps (default: {SERVICE_ACCOUNT})")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
+    parser.add_argument("--no-follow", action="store_true", help="start the run and return")
+    add_placement_arguments(parser)
+
+
+def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m pipeline schedule`."""
+    add_arguments(parser)
+    parser.add_argument("--cron", required=True, help="five fields, in UTC, such as '0 3 * * 1'")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Submit and follow, or schedule; returns 1 for a run that did not succeed. Raises UserError for bad input."""
+    parameters = images_from(arguments).parameters() | read_parameters(arguments.assignments)
+    placement = placement_from(arguments)
+    cron = read_cron(arguments.cron) if hasattr(arguments, "cron") else ""
+    server = Server.from_environment(arguments.host, arguments.namespace)
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = compile_pipeline(placement, Path(folder))
+        submission = Submission(
+            host=server.host,
+            namespace=server.namespace,
+            experiment=arguments.experiment,
+            service_account=arguments.service_account,
+            pipeline=PIPELINE,
+            version=compiled.version,
+            parameters=parameters,
+            cron=cron,
+        )
+        if arguments.dry_run:
+            submission.show()
+            return 0
+        client = connect(server)
+        if cron:
+            identifier = put_on_schedule(client, server, submission, compiled)
+            print(f"Scheduled '{cron}' (UTC): {server.host}/#/recurringrun/details/{identifier}")
+            return 0
+        identifier = start(client, server, submission, compiled)
+    if arguments.no_follow:
+        return 0
+    from pipeline.follow import follow
+
+    return follow(client, server, identifier)
