@@ -48,15 +48,19 @@ class Console(io.TextIOBase):
             self._step_line(line[len(_STEP_INDENT) :])
 
     def _step_line(self, line: str) -> None:
-        if line.startswith(_EXECUTOR):
+        if _EXECUTOR in line:
             self._in_executor_dump = line.endswith("Got executor_input:")
+            line = line.partition(_EXECUTOR)[0]  # a progress bar that stood in the same line
         elif self._in_executor_dump:
             self._in_executor_dump = line != "}"
-        elif line.strip() and not line.startswith("error: "):  # the launcher ends with the error's sentence
+            return
+        if line.strip() and not line.startswith("error: "):  # the launcher ends with the error's sentence
             self._say(f"  {line}")
 
     def _say(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+        # Not print: kfp.local replaces it by one that writes an indent to stdout, which is this stream.
+        self._out.write(f"{text}\n")
+        self._out.flush()
 
 
 class CacheNews(logging.Handler):
@@ -69,7 +73,7 @@ class CacheNews(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line for a cached step; drop anything else."""
         if match := _CACHED.search(record.getMessage()):
-            print(f"\n▶ {match[1].replace('-', '_')}: unchanged, taken from an earlier run", file=self._out, flush=True)
+            self._out.write(f"\n▶ {match[1].replace('-', '_')}: unchanged, taken from an earlier run\n")
 
 
 def stdout() -> TextIO:

@@ -1,7 +1,10 @@
 """The console of a local run: steps' own lines, under a heading each, and nothing of the orchestrator's."""
 
+import contextlib
 import io
 import logging
+
+from kfp.local.logging_utils import indented_print
 
 from pipeline.console import CacheNews, Console
 
@@ -18,6 +21,7 @@ RUN = """\
             "secret": 1
         }
     }
+    files: 0 of 3[KFP Executor 2026-11-23 20:12:58,132 INFO]: Found credentials in environment variables.
     read 1,012 records
     error: said again at the end
     [KFP Executor 2026-11-23 19:26:24,065 INFO]: Wrote executor output file to somewhere.
@@ -34,7 +38,23 @@ def test_a_step_is_a_heading_and_its_own_lines() -> None:
     console = Console(out)
     for piece in (RUN[i : i + 7] for i in range(0, len(RUN), 7)):
         console.write(piece)
-    assert out.getvalue().splitlines() == ["", "▶ ingest_metadata", "  read 1,012 records", "  done in 0.0 s"]
+    assert out.getvalue().splitlines() == [
+        "",
+        "▶ ingest_metadata",
+        "  files: 0 of 3",
+        "  read 1,012 records",
+        "  done in 0.0 s",
+    ]
+
+
+def test_lines_that_kfp_prints_with_an_indent_keep_theirs() -> None:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(Console(out)):
+        print("19:26:23.855 - INFO - Executing task 'split'")
+        with indented_print():
+            print("one\n", end="")
+            print("  two\n", end="")
+    assert out.getvalue().splitlines() == ["", "▶ split", "  one", "    two"]
 
 
 def test_a_cached_step_is_named() -> None:
