@@ -122,6 +122,8 @@ class _OpenVinoFunction:
     def __init__(self, path: Path, precision: str, threads: int | None, outputs: Sequence[str], streams: int) -> None:
         import openvino
 
+        # Fills a table inside OpenVINO; two threads that both come to it first wait for each other for ever.
+        openvino.Type.u8.to_dtype()
         core = openvino.Core()
         options: dict[str, Any] = {
             # Where a CPU has bf16 units OpenVINO would use them unasked, and scores would differ between machines.
