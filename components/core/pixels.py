@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-_PILLOW_FORMATS = (*ACCEPTED_FORMATS, "MPO")  # MPO is what some cameras write: a JPEG followed by another one
+# Named here so that Pillow knows them without loading its fifty plug-ins.
+_PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin, GifImagePlugin)
 _ORIENTATION = 0x0112  # EXIF tag
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,7 +41,7 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-class ImageRejected(Exception):  # noqa: N818 - a verdict on an input, not a failure of ours
+class ImageRejected(Exception):
     """The bytes are no photo that can be counted. `reason` is one of a few words, `message` one sentence."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -94,7 +95,7 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         _check_size(_webp_size(data), limits)  # Pillow allocates a WebP's whole canvas when it opens it
     try:
-        image = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageRejected("too_many_pixels", f"The image is too large ({error}).") from error
     except UnidentifiedImageError as error:
@@ -110,6 +111,8 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _format_of(image: Image.Image) -> str:
+    # MPO is what some cameras write: a JPEG followed by others.
+    # MPO is what some cameras write, a JPEG followed by another one; Pillow opens it as JPEG and renames it.
     return "JPEG" if image.format == "MPO" else str(image.format)
 
 

@@ -113,7 +113,9 @@ def open_onnx(
         return _OpenVinoFunction(path, precision, threads, outputs, streams)
     except ImportError as error:
         raise UserError(f"The runtime '{runtime}' is not installed here ({error}); take another one.") from error
-    except RuntimeError as error:
+    except UserError:
+        raise
+    except Exception as error:  # each library has its own errors for a file that is no graph
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         raise UserError(f"The graph in {path} cannot be opened by {runtime} ({reason.strip()}).") from error
 

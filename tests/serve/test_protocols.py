@@ -1,0 +1,226 @@
+"""Every way to ask, with the clients that others wrote."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+
+from tests.serve.conftest import ROOT, RunningServer
+from tests.small_model import photo
+
+FIELDS = {"count", "scores", "expected_count", "out_of_range", "model_version"}
+
+
+def b64(count: int) -> str:
+    return base64.b64encode(photo(count)).decode()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_a_jpeg_body_is_counted(server: RunningServer, count: int):
+    reply = httpx.post(server.predict, content=photo(count), headers={"Content-Type": "image/jpeg"})
+    assert reply.status_code == 200
+    (answer,) = reply.json()["predictions"]
+    assert set(answer) == FIELDS
+    assert answer["count"] == count == np.argmax(answer["scores"]) + 1
+    assert sum(answer["scores"]) == pytest.approx(1, abs=1e-5)
+    assert answer["expected_count"] == pytest.approx(np.dot(answer["scores"], range(1, 6)), abs=1e-5)
+    assert 0 <= answer["out_of_range"] <= 1
+    assert re.fullmatch("[0-9a-f]{12}", answer["model_version"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "image/jpeg",
+        "image/png",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        None,
+        "IMAGE/JPEG; a=b",
+    ],
+)
+def test_every_raw_content_type_gives_the_same_answer(server: RunningServer, kind: str | None):
+    headers = {} if kind is None else {"Content-Type": kind}
+    reply = httpx.post(server.predict, content=photo(4), headers=headers)
+    assert reply.json()["predictions"][0]["count"] == 4
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
+def test_json_batches_are_answered_in_order(server: RunningServer, kind: str):
+    content = json.dumps({"instances": [{"b64": b64(count)} for count in (5, 1, 3)]})
+    reply = httpx.post(server.predict, content=content, headers={"Content-Type": kind})
+    assert [answer["count"] for answer in reply.json()["predictions"]] == [5, 1, 3]
+
+
+def test_a_form_takes_several_files_and_their_quantities(server: RunningServer):
+    files = [("photo", (f"{count}.jpg", photo(count), "image/jpeg")) for count in (2, 4)]
+    reply = httpx.post(server.predict, files=files, data={"recorded_quantity": ["2", "1"]})
+    first, second = reply.json()["predictions"]
+    assert (first["count"], second["count"]) == (2, 4)
+    assert first["mismatch_probability"] < 0.5 < second["mismatch_probability"]
+
+
+def test_curl_with_its_default_type_and_with_a_form(server: RunningServer, tmp_path: Path):
+    path = tmp_path / "bin.jpg"
+    path.write_bytes(photo(3))
+    for how in (["--data-binary", f"@{path}"], ["-F", f"file=@{path}"], ["-T", str(path), "-X", "POST"]):
+        done = subprocess.run(["curl", "-sS", *how, server.predict], capture_output=True, check=True)
+        assert json.loads(done.stdout)["predictions"][0]["count"] == 3
+
+
+@pytest.mark.parametrize("quantity", [0, 1, 3, 5, 6, 500])
+def test_a_recorded_quantity_is_judged_alike_in_json_query_and_v2(server: RunningServer, quantity: int):
+    raw = httpx.post(server.predict, content=photo(3), params={"recorded_quantity": quantity}).json()
+    instances = [{"b64": b64(3), "recorded_quantity": quantity}]
+    by_json = httpx.post(server.predict, json={"instances": instances}).json()
+    inputs = [
+        {"name": "image", "datatype": "BYTES", "shape": [1], "data": [b64(3)]},
+        {"name": "recorded_quantity", "datatype": "INT64", "shape": [1], "data": [quantity]},
+    ]
+    v2 = httpx.post(f"{server.url}/v2/models/bin-counter/infer", json={"inputs": inputs}).json()
+    (answer,) = raw["predictions"]
+    in_range = 1 - answer["out_of_range"]
+    expected = 1 - in_range * answer["scores"][quantity - 1] if 1 <= quantity <= 5 else in_range
+    assert answer["mismatch_probability"] == pytest.approx(expected, abs=1e-9)
+    assert by_json == raw
+    outputs = {output["name"]: output["data"] for output in v2["outputs"]}
+    assert outputs["mismatch_probability"] == [pytest.approx(expected, abs=1e-6)]
+
+
+def test_v2_json_echoes_the_id_and_gives_one_when_there_is_none(server: RunningServer):
+    url = f"{server.url}/v2/models/bin-counter/infer"
+    inputs = [{"name": "image", "datatype": "BYTES", "shape": [2], "data": [b64(2), b64(5)]}]
+    reply = httpx.post(url, json={"id": "q-7", "inputs": inputs}).json()
+    assert reply["id"] == "q-7"
+    outputs = {output["name"]: output for output in reply["outputs"]}
+    assert outputs["count"] == {"name": "count", "datatype": "INT64", "shape": [2], "data": [2, 5]}
+    assert outputs["scores"]["shape"] == [2, 5]
+    assert uuid.UUID(httpx.post(url, json={"inputs": inputs}).json()["id"])
+
+
+def test_v2_gives_only_the_outputs_asked_for(server: RunningServer):
+    inputs = [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [b64(2)]}]
+    url = f"{server.url}/v2/models/bin-counter/infer"
+    reply = httpx.post(url, json={"inputs": inputs, "outputs": [{"name": "count"}]}).json()
+    assert [output["name"] for output in reply["outputs"]] == ["count"]
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("shape", [[2], [2, 1]])
+def test_tritonclient_sends_jpeg_bytes_and_reads_tensors(server: RunningServer, protocol: str, shape: list[int]):
+    library = getattr(tritonclient, protocol)
+    with library.InferenceServerClient(
+        server.grpc if protocol == "grpc" else server.url.removeprefix("http://")
+    ) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("bin-counter")
+        metadata = client.get_model_metadata("bin-counter")
+        name = metadata["name"] if protocol == "http" else metadata.name
+        assert name == "bin-counter"
+        image = library.InferInput("image", shape, "BYTES")
+        image.set_data_from_numpy(np.array([photo(1), photo(4)], dtype=object).reshape(shape))
+        quantity = library.InferInput("recorded_quantity", [2], "INT32")
+        quantity.set_data_from_numpy(np.array([1, 2], np.int32))
+        reply = client.infer("bin-counter", [image, quantity], request_id="t-1")
+        assert reply.as_numpy("count").tolist() == [1, 4]
+        assert reply.as_numpy("scores").shape == (2, 5)
+        assert reply.as_numpy("mismatch_probability")[1] > 0.5
+        response = reply.get_response()
+        assert (response["id"] if protocol == "http" else response.id) == "t-1"
+
+
+def test_kserves_own_clients_get_counts(server: RunningServer, tmp_path: Path):
+    """In a process of its own, as a user would write it."""
+    (tmp_path / "bin.jpg").write_bytes(photo(4))
+    script = tmp_path / "ask.py"
+    script.write_text(_KSERVE_CLIENTS)
+    command = [sys.executable, str(script), server.url, server.grpc, str(tmp_path / "bin.jpg")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["4", "4", "4", "True", "True"]
+
+
+_KSERVE_CLIENTS = """
+import asyncio, base64, sys
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+
+async def main(url, grpc, path):
+    data = open(path, "rb").read()
+    v1 = InferenceRESTClient(RESTConfig(protocol="v1"))
+    reply = await v1.infer(url, {"instances": [{"b64": base64.b64encode(data).decode()}]}, model_name="bin-counter")
+    print(reply["predictions"][0]["count"])
+    v2 = InferenceRESTClient(RESTConfig(protocol="v2"))
+    text = InferInput("image", [1], "BYTES", data=[base64.b64encode(data).decode()])
+    reply = await v2.infer(url, InferRequest("bin-counter", [text]), model_name="bin-counter")
+    print(reply.outputs[0].data[0])
+    client = InferenceGRPCClient(grpc)
+    image = InferInput("image", [1], "BYTES", data=[data])
+    reply = await client.infer(InferRequest("bin-counter", [image]))
+    print(int(reply.outputs[0].as_numpy()[0]))
+    print(await client.is_model_ready("bin-counter"))
+    print(await v2.is_server_ready(url))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_a_second_model_is_loaded_beside_the_first_and_unloaded(server: RunningServer):
+    load = httpx.post(f"{server.url}/v2/repository/models/second/load")
+    assert load.status_code == 200, load.text
+    names = [entry["name"] for entry in httpx.post(f"{server.url}/v2/repository/index").json()]
+    assert names == ["bin-counter", "second"]
+    shifted = httpx.post(f"{server.url}/v1/models/second:predict", content=photo(4)).json()["predictions"][0]
+    plain = httpx.post(server.predict, content=photo(4)).json()["predictions"][0]
+    assert (plain["count"], shifted["count"]) == (4, 3)
+    assert plain["model_version"] != shifted["model_version"]
+    version = shifted["model_version"]
+    ready = httpx.get(f"{server.url}/v2/models/second/versions/{version}/ready")
+    assert ready.json() == {"name": "second", "ready": True}
+    # Over gRPC KServe numbers this message's fields unlike Triton, so Triton's client does it over HTTP.
+    with tritonclient.http.InferenceServerClient(server.url.removeprefix("http://")) as client:
+        client.unload_model("second")
+    assert httpx.post(f"{server.url}/v1/models/second:predict", content=photo(4)).status_code == 404
+    assert httpx.post(server.predict, content=photo(4)).is_success
+
+
+@pytest.mark.parametrize("name", ["..", "nothing", "first-files", "%2e%2e", "a" * 200])
+def test_what_is_no_bundle_of_the_repository_is_not_loaded(server: RunningServer, name: str):
+    reply = httpx.post(f"{server.url}/v2/repository/models/{name}/load")
+    assert reply.status_code == 404
+    assert "error" in reply.json()
+
+
+def test_the_model_the_server_was_started_with_stays(server: RunningServer):
+    reply = httpx.post(f"{server.url}/v2/repository/models/bin-counter/unload")
+    assert reply.status_code == 409
+    assert httpx.post(server.predict, content=photo(2)).is_success
+
+
+def test_metrics_name_outcomes_stages_counts_and_reasons(server: RunningServer):
+    before = server.metrics()
+    httpx.post(server.predict, content=photo(2))
+    httpx.post(server.predict, content=b"no image")
+    after = server.metrics()
+
+    def grown(name: str) -> float:
+        return after[name] - before.get(name, 0)
+
+    assert grown('bin_counter_requests_total{outcome="answered",protocol="v1"}') == 1
+    assert grown('bin_counter_requests_total{outcome="refused",protocol="v1"}') == 1
+    assert grown('bin_counter_rejected_total{reason="not_an_image"}') == 1
+    assert grown('bin_counter_predicted_total{count="2",model="bin-counter"}') == 1
+    assert grown('bin_counter_stage_seconds_count{stage="infer"}') == 1
+    assert grown('bin_counter_stage_seconds_count{stage="decode"}') == 2
+    assert grown("bin_counter_batch_size_count") == 1
+    assert after["bin_counter_queue_photos"] == 0
+    assert 'bin_counter_drift_psi{model="bin-counter"}' in after
