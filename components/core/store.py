@@ -272,7 +272,8 @@ def _listing_client(access: Access) -> Any:
         read_timeout=STALL_SECONDS,
         retries={"total_max_attempts": 1},
     )
-    return boto3.client("s3", endpoint_url=access.endpoint, region_name=access.region, config=config)
+    # A session of its own: the shared one keeps the credentials that were set when it was first used.
+    return boto3.Session().client("s3", endpoint_url=access.endpoint, region_name=access.region, config=config)
 
 
 def _intact(answer: "obstore.GetResult", data: bytes) -> bytes:
@@ -297,6 +298,7 @@ class _Patience:
         self.failures += 1
         place = self.store.location
         status, code = _status_and_code(error)
+        self.store.answered |= status > 0
         missing = status == 404 or isinstance(error, FileNotFoundError)
         if isinstance(error, AlreadyExistsError) or status == 412:
             raise ObjectExists(str(place)) from error

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,7 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
 BATCH = 10_000
 _READ = 1 << 20
 _LONGEST_ELEMENT = 4 << 20
+_SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 Row = tuple[object, object]
 
@@ -115,14 +117,7 @@ def _rows(path: Path) -> Iterator[Row]:
             return
         with _opened(path) as file:
             yield from _csv_rows(file) if ".csv" in name else _json_rows(file)
-    except (
-        UnicodeDecodeError,
-        csv.Error,
-        pa.ArrowException,
-        gzip.BadGzipFile,
-        EOFError,
-        json.JSONDecodeError,
-    ) as error:
+    except (ValueError, RecursionError, csv.Error, pa.ArrowException, gzip.BadGzipFile, EOFError) as error:
         raise UserError(f"{path.name} cannot be read as a table ({str(error)[:120]}); check the file.") from error
 
 
@@ -184,21 +179,23 @@ def _json_elements(file: IO[str]) -> Iterator[Any]:
     text = file.read(_READ).lstrip()
     if not text.startswith("["):
         raise UserError('The table is not a JSON array; write [{"image_id": "00001", "quantity": 3}, …].')
-    text = text[1:]
+    place = 1
     while True:
-        text = text.lstrip(" \t\r\n,")
-        if text.startswith("]"):
+        place = _SEPARATORS.match(text, place).end()  # type: ignore[union-attr]
+        if text.startswith("]", place):
             return
         try:
-            element, end = decoder.raw_decode(text)
+            element, end = decoder.raw_decode(text, place)
+            whole = end < len(text)  # a number at the very end may go on in what comes next
         except json.JSONDecodeError:
-            more = file.read(_READ)
-            if not more or len(text) > _LONGEST_ELEMENT:
+            if len(text) - place > _LONGEST_ELEMENT:
                 raise
-            text += more
-            continue
-        if end == len(text) and (more := file.read(_READ)):
-            text += more  # a number may go on in what comes next
+            whole = False
+        if not whole:
+            more = file.read(_READ)
+            if not more:
+                raise json.JSONDecodeError("the array does not end", "", 0)
+            text, place = text[place:] + more, 0
             continue
         yield element
-        text = text[end:]
+        place = end

@@ -1,0 +1,207 @@
+import io
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from components.core.errors import UserError
+from components.core.layout import image_key
+from components.core.records import Reject, read_rejects
+from components.core.shards import read_images
+from components.core.store import Store, open_store
+from components.download.fetch import check
+from components.download.near import HASH_BITS, NEAR_BITS, near_pairs, perceptual_hash
+from tests.data.conftest import made_jpeg
+
+SMALL = 30_000  # bytes a shard
+
+
+@pytest.fixture
+def split_world(world):
+    world.fill(220)
+    world.ingest()
+    world.split()
+    return world
+
+
+def jpeg(mode: str = "RGB", **options) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (40, 30), 100 if mode == "L" else None).save(file, options.pop("format", "JPEG"), **options)
+    return file.getvalue()
+
+
+def test_every_photo_is_packed_untouched(split_world):
+    index = split_world.download(shard_bytes=SMALL)
+    assert len(index.shards) > 5
+    assert dict(read_images(index)) == {f"{number:05d}": made_jpeg(number) for number in range(1, 221)}
+    assert read_rejects(split_world.path("photo-rejects")) == []
+
+
+def test_the_same_input_gives_the_same_bytes_in_whatever_order_it_arrives(split_world, monkeypatch):
+    index = split_world.download(shard_bytes=SMALL)
+    first = split_world.results()
+    original = Store.get_async
+
+    async def shuffled(self, key, *, listed=False):
+        import asyncio
+
+        await asyncio.sleep(random.Random(key).random() / 20)
+        return await original(self, key, listed=listed)
+
+    monkeypatch.setattr(Store, "get_async", shuffled)
+    for shard in index.shards:
+        open_store(split_world.data_uri).delete(shard.key)
+    split_world.download(shard_bytes=SMALL)
+    assert split_world.results() == first
+
+
+def test_an_interrupted_download_goes_on_where_it_was(split_world, monkeypatch):
+    quiet = split_world.download(shard_bytes=SMALL)
+    asked: list[str] = []
+    original = Store.get_async
+
+    async def failing(self, key, *, listed=False):
+        asked.append(key)
+        if len(asked) == 180:
+            raise UserError("pulled the plug")
+        return await original(self, key, listed=listed)
+
+    monkeypatch.setattr(Store, "get_async", failing)
+    monkeypatch.setattr("components.download.fetch.BATCH", 8)
+    monkeypatch.setattr("components.download.fetch.BATCHES_UNDER_WAY", 2)
+    split_world.path("index").unlink()
+    with pytest.raises(UserError, match="pulled the plug"):
+        split_world.download(shard_bytes=SMALL)
+    assert not split_world.path("index").exists()
+    before = len(asked)
+    assert split_world.download(shard_bytes=SMALL) == quiet
+    assert len(asked) - before < 120
+
+
+def test_a_finished_download_leaves_no_state(split_world):
+    split_world.download(shard_bytes=SMALL)
+    assert [entry.key for entry in open_store(split_world.data_uri).list("state/download/")] == []
+
+
+def test_bad_photos_cost_a_row_each(split_world):
+    bad = {
+        "00010": (None, "missing"),
+        "00011": (b"", "empty"),
+        "00012": (b"<html>404</html>", "not_an_image"),
+        "00013": (made_jpeg(13)[:300], "corrupt"),
+    }
+    for image_id, (data, _) in bad.items():
+        if data is None:
+            open_store(split_world.source).delete(image_key(image_id))
+        else:
+            split_world.put(image_key(image_id), data)
+    index = split_world.download(max_reject_share=0.02)
+    assert index.images == 216
+    rejects = read_rejects(split_world.path("photo-rejects"))
+    assert [(reject.key, reject.reason) for reject in rejects] == [
+        (image_key(image_id), reason) for image_id, (_, reason) in bad.items()
+    ]
+
+
+def test_too_many_bad_photos_fail_with_a_summary_by_reason(split_world):
+    for number in range(50, 55):
+        split_world.put(image_key(f"{number:05d}"), b"<html>")
+    split_world.put(image_key("00060"), b"")
+    with pytest.raises(UserError, match=r"\d of the first \d+ photos are unusable \(\d not_an_image"):
+        split_world.download()
+    assert not split_world.path("index").exists()
+    assert len(read_rejects(split_world.path("photo-rejects"))) >= 3
+    for number in (*range(50, 55), 60):
+        split_world.put(image_key(f"{number:05d}"), made_jpeg(number))
+    assert split_world.download().images == 220
+
+
+def test_a_source_without_photos_is_one_sentence(split_world):
+    with pytest.raises(UserError, match="photos are unusable"):
+        split_world.download(source=split_world.data_uri)
+    with pytest.raises(UserError, match=r"Not one of the 220 photos is usable: 220 missing\."):
+        split_world.download(source=split_world.data_uri, max_reject_share=1.0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(split_world, share):
+    with pytest.raises(UserError, match="is not a share"):
+        split_world.download(max_reject_share=share)
+
+
+# The check of one photo
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        jpeg("CMYK"),
+        jpeg("L"),
+        jpeg(exif=Image.Exif()),
+        jpeg(format="GIF", save_all=True, append_images=[Image.new("RGB", (40, 30), "red")]),
+        jpeg(format="PNG"),
+    ],
+    ids=["CMYK", "greyscale", "EXIF", "animated", "PNG"],
+)
+def test_unusual_photos_are_decoded(data):
+    assert not isinstance(check("1", data), Reject)
+
+
+def test_a_photo_turned_by_exif_is_decoded():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert not isinstance(check("1", jpeg(exif=exif)), Reject)
+
+
+def test_a_photo_of_65500_pixels_width_is_rejected_before_it_is_decoded():
+    file = io.BytesIO()
+    Image.new("L", (65_500, 16)).save(file, "JPEG")
+    rejected = check("1", file.getvalue())
+    assert isinstance(rejected, Reject)
+    assert rejected.reason == "too_many_pixels"
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_photo_or_have_a_reason(data):
+    result = check("1", data)
+    assert not isinstance(result, Reject) or (result.reason and result.detail)
+
+
+@given(st.integers(0, 1200), st.integers(1, 255), st.integers(0, 1200))
+def test_a_damaged_photo_is_a_photo_or_has_a_reason(place, flip, length):
+    data = bytearray(made_jpeg(1))
+    data[place % len(data)] ^= flip
+    result = check("1", bytes(data[: max(length, 1)]))
+    assert not isinstance(result, Reject) or (result.reason and result.detail)
+
+
+# Near-identical photos
+
+
+def noisy(pixels: np.ndarray, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(-3, 4, pixels.shape)
+    return np.clip(pixels.astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+def test_photos_of_the_same_thing_are_found_among_others():
+    draw = np.random.default_rng(0)
+    pictures = [draw.integers(0, 256, (17, 17, 3), dtype=np.uint8) for _ in range(500)]
+    pictures += [noisy(pictures[7], 1), noisy(pictures[400], 2)]
+    assert near_pairs([perceptual_hash(picture) for picture in pictures]) == [(7, 500), (400, 501)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.binary(min_size=32, max_size=32), st.sets(st.integers(0, HASH_BITS - 1), max_size=20))
+def test_hashes_close_to_each_other_are_a_pair(first, flipped):
+    bits = np.unpackbits(np.frombuffer(first, np.uint8))
+    bits[sorted(flipped)] ^= 1
+    assert near_pairs([first, np.packbits(bits).tobytes()]) == [(0, 1)]
+    bits[:] ^= 1
+    assert len(flipped) > NEAR_BITS or near_pairs([first, np.packbits(bits).tobytes()]) == []
+
+
+def test_many_equal_photos_stay_cheap():
+    assert len(near_pairs([bytes(32)] * 100)) == 100 * 99 // 2
