@@ -65,11 +65,15 @@ class Cluster:
             raise _explained(error, "list", path) from error
         return cast("builtins.list[Object]", answer["items"])
 
-    def apply(self, path: str, body: Object, take_over: bool = False) -> Object:
-        """Server-side apply under our field manager. Raises ConflictError when another manager owns a field."""
+    def apply(self, path: str, body: Object, take_over: bool = False, dry_run: bool = False) -> Object:
+        """Server-side apply under our field manager. Raises ConflictError when another manager owns a field.
+
+        With `dry_run` the API server only says whether it would accept the object.
+        """
         query = [("fieldManager", FIELD_MANAGER), ("force", str(take_over).lower()), ("fieldValidation", "Strict")]
+        query += [("dryRun", "All")] if dry_run else []
         try:
-            return self._call("PATCH", path, query, json.dumps(body), "application/apply-patch+yaml")
+            return self._call("PATCH", path, query, body, "application/apply-patch+yaml")
         except ApiException as error:
             raise _explained(error, "apply", path) from error
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from components.core.errors import UserError
 from components.core.registry import Registry
 from components.deploy import diagnosis
-from components.deploy.cluster import Cluster
+from components.deploy.cluster import Cluster, ConflictError
 from components.deploy.diagnosis import State, Workload
 from components.deploy.golden import check_answers
 from components.deploy.lease import DURATION_SECONDS, Lease, held_lease
@@ -30,6 +30,7 @@ from components.deploy.manifest import (
     served_by,
     shadow_name,
     shadow_service,
+    without_model,
 )
 from components.deploy.options import KServeOptions
 from components.deploy.target import Candidate
@@ -109,6 +110,7 @@ class _Rollout:
         """Go through all stages; returns the address of the service. Raises UserError at the first that fails."""
         replaces = self.before and self.before.storage_uri != self.model.storage_uri
         self.lease.note(json.dumps(asdict(self.before) if self.before else None))
+        self._check_acceptance(bool(replaces))
         if replaces:
             self._ask_beside()
             if self.options.canary_percent:
@@ -127,8 +129,7 @@ class _Rollout:
         try:
             self.lease.check()
             if self.before is None:
-                self._say("removing what did not work")
-                self.cluster.delete(diagnosis.service_path(self.options, self.options.name))
+                self._remove_first()
                 return
             self._say(f"putting version {self.before.version or self.before.storage_uri} back")
             self._apply(inference_service(self.options, self.before))
@@ -139,10 +140,33 @@ class _Rollout:
                 f"{str(error).rstrip('.')}; and what served before could not be confirmed to be back ({second})"
             ) from error
 
+    def _remove_first(self) -> None:
+        """Undo a first deploy: an InferenceService of ours goes, one that others made loses what we added."""
+        self._say("removing what did not work")
+        path = diagnosis.service_path(self.options, self.options.name)
+        if self.live is None:
+            self.cluster.delete(path)
+        else:
+            self.cluster.apply(path, without_model(self.options))
+
     def remove_shadow(self) -> None:
         """Remove the second InferenceService."""
         self.lease.check()
         self.cluster.delete(diagnosis.service_path(self.options, shadow_name(self.options)))
+
+    def _check_acceptance(self, replaces: bool) -> None:
+        """Ask the API server whether it would take what will be applied later, before any time is spent."""
+        path = diagnosis.service_path(self.options, self.options.name)
+        later = [inference_service(self.options, self.model)]
+        if self.before is not None and replaces and self.options.canary_percent:
+            later.append(canary_service(self.options, self.before, self.model))
+        try:
+            for body in later:
+                self.cluster.apply(path, body, self.options.take_over, dry_run=True)
+        except ConflictError as error:
+            raise UserError(
+                f"{str(error).rstrip('.')}; let that manager give the field up, or set the deploy option take_over."
+            ) from error
 
     def _ask_beside(self) -> None:
         """Run the candidate as a second InferenceService without traffic, and ask it the golden requests."""

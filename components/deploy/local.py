@@ -1,7 +1,5 @@
 """Target `local`: the real KServe model server as a process on this machine, for as long as it takes to check it."""
 
-import ctypes
-import signal
 import socket
 import subprocess
 import sys
@@ -18,11 +16,11 @@ from components.core.layout import MODEL_NAME
 from components.deploy.golden import check_answers
 from components.deploy.target import Candidate
 
+SERVER = [sys.executable, "-m", "components.serve"]
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 15.0
 LOG_LINES = 5
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class LocalTarget:
@@ -44,12 +42,9 @@ class LocalTarget:
 def running_server(model: Path, log: Path) -> Iterator[str]:
     """The model server on a free port; yields its address. Raises UserError when it does not come up."""
     port = _free_port()
-    command = [sys.executable, "-m", "components.serve"]
     arguments = ["--model_dir", str(model), "--http_port", str(port), "--enable_grpc", "false"]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
-        )
+        process = subprocess.Popen([*SERVER, *arguments], stdout=output, stderr=subprocess.STDOUT)
     try:
         url = f"http://{HOST}:{port}"
         _wait_until_ready(process, url, log)
@@ -92,9 +87,3 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         return int(listener.getsockname()[1])
-
-
-def _die_with_parent() -> None:
-    """Let the kernel end the server when the step is killed (Linux; elsewhere only an orderly end stops it)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

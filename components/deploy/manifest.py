@@ -64,6 +64,12 @@ def shadow_name(options: KServeOptions) -> str:
     return f"{options.name}-candidate"
 
 
+def without_model(options: KServeOptions) -> Object:
+    """What to apply to take our fields out of an InferenceService that others had made before us."""
+    whole = _object(options, options.name, {})
+    return {"apiVersion": whole["apiVersion"], "kind": KIND, "metadata": {"name": options.name}}
+
+
 def served_by(service: Object) -> Served | None:
     """What an InferenceService in a cluster is to serve (its stable predictor), None when it is not a model of ours."""
     predictor = service.get("spec", {}).get("predictor", {})
@@ -79,7 +85,7 @@ def _object(options: KServeOptions, name: str, spec: Object) -> Object:
         "metadata": {
             "name": name,
             "namespace": options.namespace,
-            "labels": {"app.kubernetes.io/name": MODEL_NAME, "app.kubernetes.io/managed-by": FIELD_MANAGER},
+            "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER},
             # Explicit, because clusters default to Knative.
             "annotations": {"serving.kserve.io/deploymentMode": options.mode},
         },

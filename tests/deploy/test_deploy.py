@@ -1,0 +1,193 @@
+"""The deploy step on this machine: a real store, and the real model server as a process."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import pandas as pd
+import psutil
+import pytest
+from small_model import SmallData, write_small_bundle, write_small_data
+
+from components.core.bundle import bundle_version
+from components.core.errors import UserError
+from components.core.layout import LATEST_KEY
+from components.core.predictions import read_predictions, write_predictions
+from components.core.registry import Registry
+from components.core.verdict import Verdict
+from components.deploy import local
+from components.deploy.deploy import Inputs, deploy, open_target, roll_back
+from components.deploy.local import LocalTarget
+from components.deploy.models import print_models
+from components.evaluate.evaluate import Outputs, evaluate
+from components.gate.gate import Inputs as GateInputs
+from components.gate.gate import gate
+
+
+@dataclass(frozen=True)
+class Models:
+    """A registry of a test's own, and a way to make models that passed the gate."""
+
+    uri: str
+    data: SmallData
+    folder: Path
+
+    @property
+    def registry(self) -> Registry:
+        return Registry.open(self.uri)
+
+    def judged(self, name: str, shift: float = 0.0, champion: str | None = None) -> Inputs:
+        """The inputs of deploy for a model of that shift, compared with what serves now."""
+        folder = self.folder / name
+        bundle = write_small_bundle(folder / "bundle", shift)
+        outputs = Outputs(folder / "metrics.json", folder / "predictions.parquet", folder / "report.html")
+        evaluate(bundle.folder, self.data.index, self.data.splits, 0, outputs)
+        inputs = GateInputs(bundle.folder, outputs.metrics, outputs.predictions, self.data.index)
+        champion = self.registry.serving() if champion is None else champion
+        gate(inputs, champion, self.uri, margin=0, force=False).write(folder / "verdict.json")
+        return Inputs(bundle.folder, outputs.predictions, self.data.index, folder / "verdict.json")
+
+
+@pytest.fixture
+def models(store_environment, tmp_path) -> Models:
+    return Models(f"s3://models/{uuid4().hex}", write_small_data(tmp_path / "data", bins=240), tmp_path)
+
+
+def no_server_left() -> bool:
+    """Whether no model server that we started is running."""
+    return not any("components.serve" in child.cmdline() for child in psutil.Process().children(recursive=True))
+
+
+def test_a_good_model_goes_into_service_and_again_changes_nothing(models, monkeypatch):
+    monkeypatch.setenv("BIN_COUNTER_RUN", "fingerprint")
+    inputs = models.judged("first")
+    record = deploy(inputs, models.uri, LocalTarget())
+    assert (record.version, record.champion, record.run) == (bundle_version(inputs.bundle), "", "fingerprint")
+    latest = json.loads(models.registry.store.get(LATEST_KEY))
+    assert latest["version"] == record.version
+    assert latest["figures"]["accuracy"] > 0.5
+    assert deploy(inputs, models.uri, LocalTarget()) == record
+    assert len(models.registry.deployments()) == 1
+    assert no_server_left()
+
+
+def test_an_answer_unlike_evaluates_keeps_the_version_out(models):
+    inputs = models.judged("first")
+    predictions = read_predictions(inputs.predictions)
+    turned = predictions.assign(scores=[row[::-1] for row in predictions["scores"]], count=6 - predictions["count"])
+    write_predictions(inputs.predictions, turned)
+    with pytest.raises(
+        UserError, match=r"^The server at .* is wrong about test photo \d+: count \d where evaluate got"
+    ):
+        deploy(inputs, models.uri, LocalTarget())
+    assert models.registry.current() is None
+    assert not models.registry.store.exists(LATEST_KEY)
+    assert no_server_left()
+
+
+def test_a_server_that_does_not_start_keeps_the_version_out_and_says_why(models, monkeypatch):
+    monkeypatch.setattr(local, "SERVER", [sys.executable, "-c", "raise SystemExit('no such library')"])
+    with pytest.raises(UserError, match=r"ended with status 1 before it was ready \(no such library\)"):
+        deploy(models.judged("first"), models.uri, LocalTarget())
+    assert models.registry.current() is None
+
+
+def test_a_server_that_never_gets_ready_is_given_up(models, monkeypatch):
+    monkeypatch.setattr(local, "SERVER", [sys.executable, "-c", "import time; print('loading'); time.sleep(60)"])
+    monkeypatch.setattr(local, "START_TIMEOUT_SECONDS", 1.0)
+    with pytest.raises(UserError, match="not ready after 1 s"):
+        deploy(models.judged("first"), models.uri, LocalTarget())
+    assert not psutil.Process().children()[1:]  # only the store is left
+
+
+def test_the_verdict_is_obeyed(models):
+    inputs = models.judged("guesses", shift=2.0)
+    with pytest.raises(UserError, match=r"is not deployed: Accuracy .* is not above"):
+        deploy(inputs, models.uri, LocalTarget())
+    assert models.registry.versions() == []
+
+
+def test_a_verdict_about_another_model_is_refused(models):
+    inputs = models.judged("first")
+    other = write_small_bundle(models.folder / "other", shift=0.1)
+    with pytest.raises(UserError, match="run gate on this model"):
+        deploy(replace(inputs, bundle=other.folder), models.uri, LocalTarget())
+
+
+def test_a_model_that_went_into_service_meanwhile_is_not_overwritten_unseen(models):
+    late = models.judged("late", shift=0.01)
+    first = deploy(models.judged("first"), models.uri, LocalTarget())
+    with pytest.raises(UserError, match=f"Version {first.version} went into service after the gate compared with none"):
+        deploy(late, models.uri, LocalTarget())
+    assert models.registry.serving() == first.version
+
+
+def test_a_deployer_that_is_overtaken_while_it_checks_loses(models, monkeypatch):
+    inputs = models.judged("slow")
+
+    class OvertakenTarget(LocalTarget):
+        name = "local"
+
+        def rollout(self, candidate):
+            candidate.registry.advance(None, "0123456789ab", "", "", "local", None)
+            return super().rollout(candidate)
+
+    with pytest.raises(UserError, match="another deploy put 0123456789ab there first"):
+        deploy(inputs, models.uri, OvertakenTarget())
+    assert models.registry.serving() == "0123456789ab"
+
+
+def test_an_earlier_version_is_put_back_as_carefully(models, capsys):
+    first = deploy(models.judged("first", shift=0.02), models.uri, LocalTarget())
+    second = deploy(models.judged("second"), models.uri, LocalTarget())
+    back = roll_back(models.uri, LocalTarget(), first.version)
+    assert (back.version, back.champion, back.figures) == (first.version, second.version, first.figures)
+    assert models.registry.serving() == first.version
+    capsys.readouterr()
+    print_models(models.uri)
+    listed = capsys.readouterr().out.splitlines()
+    assert re.search(rf"^{first.version}  serving  \d", listed[1])
+    assert re.search(rf"^{second.version}  {' ' * 7}  \d", listed[2])
+
+
+def test_a_version_that_never_was_cannot_be_put_back(models):
+    with pytest.raises(UserError, match="There is no version 0123456789ab"):
+        roll_back(models.uri, LocalTarget(), "0123456789ab")
+
+
+def test_an_unknown_target_and_options_of_none_are_named():
+    with pytest.raises(UserError, match="no target 'docker'"):
+        open_target("docker", "{}")
+    with pytest.raises(UserError, match="takes no options"):
+        open_target("local", '{"namespace": "x"}')
+
+
+def test_no_models_yet_is_said(models, capsys):
+    print_models(models.uri)
+    assert "no versions" in capsys.readouterr().out
+
+
+def test_the_step_runs_from_a_shell_and_a_broken_verdict_is_one_sentence(models):
+    inputs = models.judged("first")
+    inputs.verdict.write_text("{}")
+    paths = ["--bundle", inputs.bundle, "--predictions", inputs.predictions, "--shard-index", inputs.shard_index]
+    command = [sys.executable, "-m", "components.deploy", "deploy", *map(str, paths), "--verdict", str(inputs.verdict)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert re.fullmatch(r"error: There is no verdict at .* that can be read; run gate again\.\n", run.stderr)
+
+
+def test_every_test_bin_may_be_a_golden_request_once(models):
+    inputs = models.judged("first")
+    record = deploy(inputs, models.uri, LocalTarget())
+    golden = models.registry.golden(record.version)
+    ids = [request.answer.image_id for request in golden]
+    predictions = read_predictions(inputs.predictions)
+    assert len(ids) == len(set(ids)) == 16
+    assert set(ids) <= set(predictions.loc[predictions["subset"] == "test", "image_id"])
+    assert isinstance(predictions, pd.DataFrame)
+    assert Verdict.read(inputs.verdict).version == record.version

@@ -1,0 +1,541 @@
+"""The kserve target on a Kubernetes API over HTTP: whatever happens, the old version keeps serving.
+
+Pods answer through the real model server; the API server grants exactly what manifests/ grants.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import requests
+import yaml
+from kserve_cluster import NAMESPACE, Fate, KServeCluster, running
+from kubernetes import client
+from kubernetes_api import ApiServer, serving
+from small_model import IMAGE_SIZE, photo, write_small_bundle
+
+from components.core.bundle import Bundle, bundle_version
+from components.core.errors import UserError
+from components.core.pixels import decode_squashed
+from components.core.registry import Deployment, GoldenAnswer, GoldenRequest, Registry
+from components.core.runtime import open_runtime
+from components.deploy.cluster import Cluster
+from components.deploy.deploy import put_into_service, roll_back
+from components.deploy.kserve import KServeTarget
+from components.deploy.local import running_server
+from components.deploy.options import KServeOptions
+from components.deploy.target import Candidate
+
+ROOT = Path(__file__).parent.parent.parent
+CRDS = ROOT.parent / "shared" / "crds"
+MAIN, SHADOW = "bin-counter", "bin-counter-candidate"
+NAMES = {"a": 0.0, "b": 0.02, "c": 0.04}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with the server that runs it and the answers it gives."""
+
+    version: str
+    bundle: Bundle
+    golden: list[GoldenRequest]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Model]:
+    """Three models that differ a little."""
+    folder = tmp_path_factory.mktemp("models")
+    return {name: make_model(write_small_bundle(folder / name, shift)) for name, shift in NAMES.items()}
+
+
+@pytest.fixture(scope="module")
+def server_of(models, tmp_path_factory) -> Iterator[Callable[[str], str]]:
+    """Address of a real model server by version, started when first needed."""
+    folder, urls = tmp_path_factory.mktemp("servers"), {}
+    folders = {model.version: model.bundle.folder for model in models.values()}
+    with ExitStack() as stack:
+
+        def start(version: str) -> str:
+            if version not in urls:
+                urls[version] = stack.enter_context(running_server(folders[version], folder / version))
+            return urls[version]
+
+        for name in ("a", "b"):
+            start(models[name].version)
+        yield start
+
+
+def make_model(bundle: Bundle) -> Model:
+    jpegs = [photo(count, seed=count) for count in range(1, 5)]
+    prediction = open_runtime(bundle).predict(np.stack([decode_squashed(jpeg, IMAGE_SIZE) for jpeg in jpegs]))
+    golden = [
+        GoldenRequest(
+            jpeg,
+            GoldenAnswer(
+                image_id=f"{place:05d}",
+                count=int(prediction.counts[place]),
+                scores=tuple(map(float, prediction.scores[place])),
+                out_of_range=float(prediction.out_of_range[place]),
+            ),
+        )
+        for place, jpeg in enumerate(jpegs)
+    ]
+    return Model(bundle_version(bundle.folder), bundle, golden)
+
+
+class World:
+    """A cluster with KServe, a registry, and what a test does with them."""
+
+    def __init__(self, api: ApiServer, url: str, kserve: KServeCluster, registry: Registry, models: dict[str, Model]):
+        self.api, self.url, self.kserve, self.registry, self.models = api, url, kserve, registry, models
+        for model in models.values():
+            registry.publish(model.bundle.folder, model.golden)
+
+    def target(self, **options: object) -> KServeTarget:
+        configuration = client.Configuration(host=self.url, api_key={"authorization": f"Bearer {self.api.token}"})
+        cluster = Cluster(client.ApiClient(configuration), first_pause=0.01)
+        chosen = {"poll_seconds": 0.05, "ready_seconds": 20, "canary_seconds": 0.3, "schedule_seconds": 0.2} | options
+        return KServeTarget(KServeOptions.model_validate(chosen), cluster, lease_seconds=1)
+
+    def deploy(self, name: str, golden: list[GoldenRequest] | None = None, **options: object) -> Deployment:
+        model, before = self.models[name], self.registry.current()
+        candidate = Candidate(self.registry, model.version, golden or model.golden)
+        champion = before.version if before else ""
+        return put_into_service(candidate, self.target(**options), before, champion, None)
+
+    def version(self, name: str) -> str:
+        return self.models[name].version
+
+    def fate(self, name: str, **fate: object) -> None:
+        self.kserve.fates[self.version(name)] = Fate(**fate)
+
+    def service(self, name: str = MAIN) -> dict | None:
+        return self.api.get("inferenceservices", NAMESPACE, name)
+
+    def answers(self) -> str:
+        """The version that a user's request reaches, or the status code of a failure."""
+        url = f"{self.kserve.service(f'{MAIN}-predictor').url}/v1/models/bin-counter:predict"
+        response = requests.post(url, photo(3), headers={"Content-Type": "image/jpeg"}, timeout=20)
+        return response.json()["predictions"][0]["model_version"] if response.ok else str(response.status_code)
+
+    def settled(self, name: str) -> bool:
+        """Whether users get that version and only that, it is recorded, and nothing is left of a rollout."""
+        self.until(lambda: [one["metadata"]["labels"]["app"] for one in self.pods()] == [f"{MAIN}-predictor"])
+        lease = self.api.get("leases", NAMESPACE, "bin-counter-deploy")
+        return (
+            {self.answers() for _ in range(5)} == {self.version(name)}
+            and self.registry.serving() == self.version(name)
+            and self.service(SHADOW) is None
+            and "canary" not in self.service()["spec"]
+            and self.service()["spec"]["predictor"]["model"]["storageUri"].endswith(self.version(name))
+            and lease["spec"]["holderIdentity"] == ""
+        )
+
+    def pods(self) -> list[dict]:
+        return self.api.all("pods", NAMESPACE)
+
+    def until(self, true: Callable[[], object], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.02)
+
+    @contextmanager
+    def asked_all_the_time(self) -> Iterator[list[str]]:
+        """Users ask without a pause; collects who answered."""
+        seen: list[str] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.is_set():
+                seen.append(self.answers())
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            done.set()
+            thread.join()
+
+
+def granted() -> list[dict]:
+    """The rules that manifests/ gives the deploy step."""
+    documents = yaml.safe_load_all((ROOT / "manifests/base/deploy-role.yaml").read_text())
+    return next(one["rules"] for one in documents if one["kind"] == "Role")
+
+
+def inference_service_schema() -> dict:
+    path = CRDS / "serving.kserve.io_inferenceservices.yaml"
+    if not path.exists():
+        return {}
+    [version] = yaml.load(path.read_text(), yaml.CSafeLoader)["spec"]["versions"]
+    return {"inferenceservices": version["schema"]["openAPIV3Schema"]}
+
+
+@pytest.fixture(scope="module")
+def schemas() -> dict:
+    return inference_service_schema()
+
+
+@pytest.fixture
+def world(store_environment, models, server_of, schemas, request) -> Iterator[World]:
+    groups = {"serving.kserve.io": ["v1beta1", "v1alpha1"], "gateway.networking.k8s.io": ["v1"], "apps": ["v1"]}
+    api = ApiServer({NAMESPACE}, groups, schemas)
+    api.rules = granted()
+    api.put("servingruntimes", NAMESPACE, {"metadata": {"name": "bin-counter"}})
+    api.put("serviceaccounts", NAMESPACE, {"metadata": {"name": "bin-counter-serve"}})
+    kserve = KServeCluster(api, server_of, knative=getattr(request, "param", "") == "Knative")
+    with serving(api) as url, running(kserve):
+        yield World(api, url, kserve, Registry.open(f"s3://models/{uuid4().hex}"), models)
+
+
+@pytest.fixture
+def serving_a(world) -> World:
+    """The world with version a in service."""
+    world.deploy("a")
+    world.kserve.history.clear()
+    return world
+
+
+def test_the_first_deploy_serves(world):
+    record = world.deploy("a")
+    assert (record.version, record.target, record.number) == (world.version("a"), "kserve", 1)
+    assert world.settled("a")
+    assert world.kserve.history == [(MAIN, world.version("a"))]
+
+
+def test_the_second_runs_beside_the_first_before_it_takes_over_and_no_request_is_lost(serving_a):
+    with serving_a.asked_all_the_time() as seen:
+        serving_a.deploy("b")
+    assert serving_a.kserve.history == [(SHADOW, serving_a.version("b")), (MAIN, serving_a.version("b"))]
+    assert serving_a.settled("b")
+    assert set(seen) <= {serving_a.version("a"), serving_a.version("b")}
+
+
+def test_twice_changes_nothing(serving_a):
+    before = serving_a.service()["metadata"]
+    serving_a.deploy("a")
+    after = serving_a.service()["metadata"]
+    assert (before["resourceVersion"], before["generation"]) == (after["resourceVersion"], after["generation"])
+    assert serving_a.kserve.history == []
+    assert len(serving_a.registry.deployments()) == 1
+
+
+def test_a_canary_takes_its_share_and_then_all(serving_a):
+    with serving_a.api.watching("inferenceservices", NAMESPACE) as changes, serving_a.asked_all_the_time() as seen:
+        serving_a.deploy("b", canary_percent=40, canary_seconds=1)
+    specs = [change["object"]["spec"] for change in list(changes.queue)]
+    assert {spec["canary"][0]["trafficPercent"] for spec in specs if "canary" in spec} == {40}
+    assert set(seen) == {serving_a.version("a"), serving_a.version("b")}
+    assert serving_a.settled("b")
+
+
+@pytest.mark.parametrize("world", ["Knative"], indirect=True)
+def test_a_knative_canary_is_a_share_for_the_newest_revision(serving_a):
+    with serving_a.api.watching("inferenceservices", NAMESPACE) as changes:
+        serving_a.deploy("b", canary_percent=10, mode="Knative")
+    shares = [one["object"]["spec"]["predictor"].get("canaryTrafficPercent") for one in list(changes.queue)]
+    assert 10 in shares
+    assert shares[-1] is None
+    assert serving_a.settled("b")
+
+
+def test_a_canary_that_fails_under_traffic_is_taken_back(serving_a):
+    def fall() -> None:
+        serving_a.until(lambda: (MAIN, serving_a.version("b")) in serving_a.kserve.history)
+        serving_a.until(lambda: serving_a.kserve.service(f"{MAIN}-canary-predictor").backends)
+        serving_a.fate("b", crashes=True)
+        with serving_a.api.lock:
+            for pod in serving_a.pods():
+                if pod["metadata"]["labels"]["app"] == f"{MAIN}-canary-predictor":
+                    serving_a.api.remove("pods", NAMESPACE, pod["metadata"]["name"])
+
+    with ThreadPoolExecutor(1) as pool:
+        falling = pool.submit(fall)
+        with pytest.raises(UserError, match=r"The canary failed under traffic \(.*the model is damaged"):
+            serving_a.deploy("b", canary_percent=40, canary_seconds=15)
+        falling.result()
+    assert serving_a.settled("a")
+
+
+def test_a_version_that_never_gets_ready_is_given_up_with_the_reason(serving_a):
+    serving_a.fate("b", never_ready=True)
+    with pytest.raises(UserError, match=r"was not ready after \d s: .*events: Unhealthy: Readiness probe failed: 503"):
+        serving_a.deploy("b", ready_seconds=0.5)
+    assert serving_a.settled("a")
+
+
+@pytest.mark.parametrize(
+    ("fate", "reason"),
+    [
+        ({"crashes": True}, "ended with status 1 .* its last lines: loading / error: the model is damaged"),
+        ({"waiting": ("ImagePullBackOff", "no such tag 3f2a")}, r"ImagePullBackOff \(no such tag 3f2a\)"),
+        ({"waiting": ("CreateContainerConfigError", 'secret "x" not found')}, 'secret "x" not found'),
+        ({"unschedulable": True}, "no node fits pod .*Insufficient nvidia.com/gpu"),
+        ({"quota": "exceeded quota: models"}, r"no pod can be created \(exceeded quota: models\)"),
+        ({"invalid": "no runtime of that name"}, "InvalidPredictorSpec: no runtime of that name"),
+    ],
+    ids=["crash loop", "image", "secret", "no node", "quota", "invalid"],
+)
+def test_what_cannot_become_ready_is_told_at_once_and_the_old_version_stays(serving_a, fate, reason):
+    serving_a.fate("b", **fate)
+    with serving_a.asked_all_the_time() as seen, pytest.raises(UserError, match=f"cannot become ready: .*{reason}"):
+        serving_a.deploy("b", ready_seconds=60)
+    assert serving_a.settled("a")
+    assert set(seen) == {serving_a.version("a")}
+
+
+def test_a_failure_of_the_first_deploy_leaves_nothing(world):
+    world.fate("a", crashes=True)
+    with pytest.raises(UserError, match="cannot become ready"):
+        world.deploy("a")
+    assert world.service() is None
+    assert world.registry.current() is None
+
+
+def test_what_works_beside_but_not_in_place_is_put_back(serving_a):
+    serving_a.fate("b", crashes=True, spares={SHADOW})
+    with (
+        serving_a.asked_all_the_time() as seen,
+        pytest.raises(UserError, match="InferenceService bin-counter: the new"),
+    ):
+        serving_a.deploy("b")
+    assert (MAIN, serving_a.version("b")) in serving_a.kserve.history
+    assert serving_a.settled("a")
+    assert set(seen) == {serving_a.version("a")}
+
+
+def test_a_wrong_answer_keeps_the_new_version_out(serving_a):
+    [first, *_] = serving_a.models["b"].golden
+    wrong = first.answer.model_copy(update={"scores": first.answer.scores[::-1], "count": 6 - first.answer.count})
+    with pytest.raises(UserError, match="is wrong about test photo 00000: count"):
+        serving_a.deploy("b", golden=[GoldenRequest(first.jpeg, wrong)])
+    assert serving_a.kserve.history == [(SHADOW, serving_a.version("b"))]
+    assert serving_a.settled("a")
+
+
+@pytest.mark.parametrize("after", [3, 8, 14, 25, 40])
+def test_a_lost_connection_leaves_the_old_version_and_the_next_run_ends_well(serving_a, after):
+    serving_a.api.faults.drop_after = after
+    with pytest.raises(UserError, match=r"cannot be reached .* run again, which goes on where this stopped"):
+        serving_a.deploy("b")
+    assert serving_a.answers() in {serving_a.version("a"), serving_a.version("b")}
+    serving_a.api.faults.drop_after = None
+    time.sleep(1.1)  # until the lease of the one that was cut off has run out
+    serving_a.deploy("b")
+    assert serving_a.settled("b")
+
+
+def test_hiccups_of_the_api_server_do_not_matter(serving_a):
+    serving_a.api.faults.unavailable = 3
+    serving_a.api.faults.lose_answers = 1
+    serving_a.deploy("b")
+    assert serving_a.settled("b")
+
+
+@pytest.mark.parametrize(
+    ("resource", "verb"),
+    [("inferenceservices", "patch"), ("leases", "create"), ("pods", "list"), ("deployments", "get")],
+)
+def test_a_missing_permission_is_named_and_nothing_is_left(serving_a, resource, verb):
+    serving_a.api.remove("leases", NAMESPACE, "bin-counter-deploy")
+    whole = granted()
+    serving_a.api.rules = [
+        rule
+        | {
+            "verbs": [
+                one for one in rule["verbs"] if (resource, one) not in {(kind, verb) for kind in rule["resources"]}
+            ]
+        }
+        for rule in whole
+    ]
+    with pytest.raises(UserError, match=rf"We may not .*{resource}.*manifests/README.md"):
+        serving_a.deploy("b")
+    serving_a.api.rules = whole
+    assert serving_a.answers() == serving_a.version("a")
+    assert serving_a.registry.serving() == serving_a.version("a")
+    assert serving_a.service(SHADOW) is None
+
+
+def test_two_at_once_cannot_both_win_and_the_loser_says_so(serving_a):
+    def attempt(name: str) -> str:
+        try:
+            return serving_a.deploy(name).version
+        except UserError as error:
+            return str(error)
+
+    serving_a.kserve.server_of(serving_a.version("c"))
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(attempt, ["b", "c"]))
+    winners = [name for name in ("b", "c") if serving_a.version(name) in ended]
+    assert len(winners) == 1
+    assert any("Another deploy is under way" in one or "another deploy put" in one for one in ended)
+    assert serving_a.settled(winners[0])
+
+
+def test_a_deploy_overtaken_by_another_target_puts_back_what_served(serving_a):
+    behind = serving_a.registry.current()
+    serving_a.registry.advance(behind, "0123456789ab", "", "", "local", None)
+    model = serving_a.models["b"]
+    with pytest.raises(UserError, match="another deploy put 0123456789ab there first"):
+        put_into_service(
+            Candidate(serving_a.registry, model.version, model.golden), serving_a.target(), behind, "", None
+        )
+    assert serving_a.answers() == serving_a.version("a")
+
+
+def command(world: World, folder: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The real command line, with a KUBECONFIG that leads to the API server."""
+    user = {"name": "u", "user": {"token": world.api.token}}
+    cluster = {"name": "c", "cluster": {"server": world.url}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    configuration = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "x"}
+    (folder / "kubeconfig").write_text(json.dumps({"apiVersion": "v1", "kind": "Config"} | configuration))
+    options = json.dumps({"poll_seconds": 0.05, "ready_seconds": 60})
+    uri = str(world.registry.store.location)
+    words = [sys.executable, "-m", "components.deploy", *arguments, "--models-uri", uri, "--target", "kserve"]
+    return [*words, "--options", options], os.environ | {"KUBECONFIG": str(folder / "kubeconfig")}
+
+
+def age_lease(world: World) -> None:
+    """As if a minute had passed since the lease was renewed."""
+    lease = world.api.get("leases", NAMESPACE, "bin-counter-deploy")
+    assert lease["spec"]["holderIdentity"]
+    lease["spec"]["renewTime"] = "2020-01-01T00:00:00.000000Z"
+    world.api.put("leases", NAMESPACE, lease)
+
+
+@pytest.mark.parametrize("moment", [SHADOW, MAIN])
+def test_a_deploy_killed_half_way_is_picked_up_by_the_next(serving_a, tmp_path, moment):
+    serving_a.fate("b", never_ready=True, spares={SHADOW} if moment == MAIN else set())
+    words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"))
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    serving_a.until(lambda: (moment, serving_a.version("b")) in serving_a.kserve.history, 60)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert serving_a.answers() == serving_a.version("a")
+    with pytest.raises(UserError, match="Another deploy is under way"):
+        serving_a.deploy("b")
+    age_lease(serving_a)
+    if moment == MAIN:  # a candidate that fails now must bring back a, although b stands in the InferenceService
+        serving_a.fate("c", crashes=True)
+        with pytest.raises(UserError, match="cannot become ready"):
+            serving_a.deploy("c")
+    serving_a.fate("b")
+    with serving_a.api.lock:
+        for pod in serving_a.pods():
+            if not pod["status"]["ready"]:
+                serving_a.api.remove("pods", NAMESPACE, pod["metadata"]["name"])
+    serving_a.deploy("b")
+    assert serving_a.settled("b")
+
+
+def test_an_earlier_version_is_rolled_back_to_by_the_same_way(serving_a):
+    serving_a.deploy("b")
+    serving_a.kserve.history.clear()
+    record = roll_back(str(serving_a.registry.store.location), serving_a.target(), serving_a.version("a"))
+    assert (record.version, record.champion) == (serving_a.version("a"), serving_a.version("b"))
+    assert serving_a.kserve.history == [(SHADOW, serving_a.version("a")), (MAIN, serving_a.version("a"))]
+    assert serving_a.settled("a")
+
+
+def platform_service() -> dict:
+    return yaml.safe_load((ROOT / "manifests/inference-service/inference-service.yaml").read_text())
+
+
+def apply_as(world: World, manager: str, body: dict) -> None:
+    configuration = client.Configuration(host=world.url, api_key={"authorization": f"Bearer {world.api.token}"})
+    path = f"/apis/serving.kserve.io/v1beta1/namespaces/{NAMESPACE}/inferenceservices/{MAIN}"
+    client.ApiClient(configuration).call_api(
+        path,
+        "PATCH",
+        query_params=[("fieldManager", manager)],
+        header_params={"Content-Type": "application/apply-patch+yaml"},
+        body=body,
+        auth_settings=["BearerToken"],
+    )
+
+
+def test_what_the_platform_says_about_scaling_stays(world):
+    apply_as(world, "platform", platform_service())
+    world.fate("a", crashes=True)
+    with pytest.raises(UserError):
+        world.deploy("a")
+    ours = world.service()["spec"]["predictor"]
+    assert ours == platform_service()["spec"]["predictor"]
+    world.fate("a")
+    world.until(lambda: not world.pods())
+    world.deploy("a")
+    theirs = world.service()["spec"]["predictor"]
+    assert (theirs["minReplicas"], theirs["maxReplicas"]) == (2, 6)
+    assert theirs["model"]["storageUri"].endswith(world.version("a"))
+    assert theirs["model"]["resources"] == platform_service()["spec"]["predictor"]["model"]["resources"]
+
+
+def test_a_field_that_another_tool_manages_is_not_taken_unless_asked(world):
+    other = platform_service()
+    other["spec"]["predictor"]["model"]["storageUri"] = "s3://models/elsewhere"
+    world.kserve.server_of = lambda _: "http://127.0.0.1:9"
+    apply_as(world, "argocd", other)
+    with pytest.raises(UserError, match=r'conflict with "argocd": \.spec\.predictor\.model\.storageUri.*take_over'):
+        world.deploy("a")
+    assert world.service()["spec"]["predictor"]["model"]["storageUri"] == "s3://models/elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda api: api.groups.pop("serving.kserve.io"), "KServe is not installed"),
+        (lambda api: api.groups.update({"serving.kserve.io": ["v1alpha1"]}), "it has v1alpha1"),
+        (lambda api: api.groups.pop("gateway.networking.k8s.io"), "canary_percent needs the Gateway API"),
+        (lambda api: api.remove("servingruntimes", NAMESPACE, "bin-counter"), "no ServingRuntime bin-counter"),
+        (
+            lambda api: api.remove("serviceaccounts", NAMESPACE, "bin-counter-serve"),
+            "no ServiceAccount bin-counter-serve",
+        ),
+        (lambda api: setattr(api, "token", "renewed"), "does not accept our credentials"),
+    ],
+    ids=["no kserve", "other crd", "no gateway", "no runtime", "no account", "token"],
+)
+def test_what_the_cluster_lacks_is_one_sentence_before_anything_starts(world, change, sentence):
+    target = world.target(canary_percent=10)
+    change(world.api)
+    model = world.models["a"]
+    with pytest.raises(UserError, match=sentence) as caught:
+        put_into_service(Candidate(world.registry, model.version, model.golden), target, None, "", None)
+    assert str(caught.value).endswith(".")
+    assert world.service() is None
+
+
+def test_a_namespace_that_does_not_exist_is_named(world):
+    with pytest.raises(UserError, match="in namespace elsewhere; check the namespace"):
+        world.deploy("a", namespace="elsewhere")
+
+
+def test_a_cluster_that_cannot_be_reached_is_named(world):
+    world.url = "http://127.0.0.1:9"
+    with pytest.raises(UserError, match=r"The Kubernetes API at http://127\.0\.0\.1:9 cannot be reached"):
+        world.deploy("a")
+
+
+def test_from_a_shell_a_failed_deploy_is_one_sentence_and_status_1(serving_a, tmp_path):
+    serving_a.fate("b", waiting=("ImagePullBackOff", "no such tag"))
+    words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"))
+    run = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: InferenceService bin-counter-candidate: the new version")
+    assert "Traceback" not in run.stderr
+    assert serving_a.settled("a")
