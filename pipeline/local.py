@@ -19,10 +19,11 @@ from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE
 from components.core.registry import Registry
 from pipeline.console import CacheNews, Console, stdout
 from pipeline.dag import build_pipeline
+from pipeline.inputs import by_content, check_inputs
 from pipeline.local_store import local_store
 from pipeline.parameters import Parameters
 from pipeline.results import collect_results, print_summary
-from pipeline.source import PreparedSource, check_source, prepare_source
+from pipeline.source import PreparedSource, prepare_source
 
 REPOSITORY = Path(__file__).parent.parent
 HOME = Path(os.environ.get("BIN_COUNTER_HOME", ".local"))
@@ -33,11 +34,12 @@ GRACE_SECONDS = 5.0
 
 def run_local(parameters: Parameters, home: Path = HOME) -> None:
     """Run the whole DAG on this machine and leave the results in `home`/latest. Raises UserError."""
-    check_source(parameters.source)
+    check_inputs(parameters)
     home = home.resolve()
     with _ended_by_signal(), _no_process_left(), local_store(home / "store") as store:
         os.environ.update(store.environment())
         os.environ["BIN_COUNTER_CACHE"] = str(home / "cache")
+        parameters = by_content(parameters)
         source = prepare_source(parameters.source, parameters.seed)
         images = {name: f"python-local/{name}:{_digest(name)}" for name in (PIPELINE_IMAGE, TRAIN_IMAGE)}
         fingerprint = _fingerprint(parameters, source, images)

@@ -16,6 +16,7 @@ DATA_BUCKET = "bin-counter"  # shards, checkpoints, half-done work
 MODELS_BUCKET = "models"
 SHARDS_PREFIX = "shards/"
 STATE_PREFIX = "state/"
+INPUTS_PREFIX = "inputs/"
 LATEST_KEY = f"{MODEL_NAME}/latest.json"
 VERSIONS_PREFIX = f"{MODEL_NAME}/versions/"
 DEPLOYMENTS_PREFIX = f"{MODEL_NAME}/deployments/"
@@ -42,6 +43,11 @@ def shard_key(digest: str) -> str:
 def state_prefix(step: str, fingerprint: str) -> str:
     """Prefix of what `step` keeps between attempts, under the fingerprint of its inputs."""
     return f"{STATE_PREFIX}{step}/{fingerprint}/"
+
+
+def input_prefix(digest: str) -> str:
+    """Prefix of files that a run was given (lists, weights), named after their content."""
+    return f"{INPUTS_PREFIX}{digest}/"
 
 
 def version_prefix(version: str) -> str:

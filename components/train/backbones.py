@@ -60,16 +60,22 @@ def create_backbone(name: str, weights: str = "") -> Backbone:
     return _from_hub(name)
 
 
+def check_backbone(name: str) -> None:
+    """Raises UserError when neither torchvision nor timm has a network of this name."""
+    if (name.startswith("resnet") and name in torchvision.models.list_models()) or timm.is_model(name):
+        return
+    close = ", ".join(timm.list_models(f"*{name[:8]}*")[:5])
+    raise UserError(
+        f"There is no backbone '{name}'" + (f" (close: {close})" if close else "") + "; take a torchvision ResNet "
+        "(resnet18, resnet34, …) or a name that timm knows."
+    )
+
+
 def _architecture(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     if name.startswith("resnet") and name in torchvision.models.list_models():
         network = torchvision.models.get_model(name, weights=None)
         return network, _IMAGENET_MEAN, _IMAGENET_STD
-    if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name[:8]}*")[:5])
-        raise UserError(
-            f"There is no backbone '{name}'" + (f" (close: {close})" if close else "") + "; take a torchvision ResNet "
-            "(resnet18, resnet34, …) or a name that timm knows."
-        )
+    check_backbone(name)
     network = timm.create_model(name, pretrained=False)
     if name in PACKAGED:
         return network, (_LITE_MEAN,) * 3, (_LITE_STD,) * 3

@@ -72,7 +72,7 @@ def fill(store: Store, files: Iterable[tuple[str, bytes]], total: int | None = N
     Whatever is raised meanwhile, Ctrl-C included, ends the fill with no request left running.
     """
     done = 0
-    pending: set[Future[None]] = set()
+    pending: set[Future[str]] = set()
     # In a log, where every refresh becomes a line of its own, refresh seldom.
     interval = 0.1 if sys.stderr.isatty() else 5.0
     with (
@@ -92,7 +92,7 @@ def fill(store: Store, files: Iterable[tuple[str, bytes]], total: int | None = N
     return done
 
 
-def _collect(pending: set[Future[None]], until: str = "ALL_COMPLETED") -> set[Future[None]]:
+def _collect(pending: set[Future[str]], until: str = "ALL_COMPLETED") -> set[Future[str]]:
     """Wait for puts, raise what they raised, and return those still in flight."""
     finished, unfinished = wait(pending, return_when=until)
     for future in finished:

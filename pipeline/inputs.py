@@ -1,0 +1,68 @@
+"""What a local run takes from the disk: checked before anything starts, then handed on by content.
+
+The orchestrator judges by a step's arguments whether it has to run again. A path says nothing of what the file holds
+today; an address in the store that is named after the content does.
+"""
+
+import hashlib
+from pathlib import Path
+
+from components.core.defaults import BACKBONE
+from components.core.errors import UserError
+from components.core.layout import input_prefix
+from components.core.store import open_store
+from components.train.recipes import choose_recipe
+from pipeline.parameters import Parameters
+from pipeline.source import check_source
+
+RANDOM_WEIGHTS = "random"
+PLACES = ("file_lists", "weights")  # parameters that may be a path
+
+
+def check_inputs(parameters: Parameters) -> None:
+    """Refuse what can be known to fail without doing it. Raises UserError."""
+    check_source(parameters.source)
+    recipe = choose_recipe(
+        parameters.recipe, parameters.epochs, parameters.image_size, parameters.backbone, parameters.overrides
+    )
+    if recipe.backbone != BACKBONE:
+        # Imported late: torch takes seconds to import, and the default needs no check.
+        from components.train.backbones import check_backbone
+
+        check_backbone(recipe.backbone)
+    for name in PLACES:
+        path = _local_path(parameters, name)
+        if path is not None and not _files(path):
+            raise UserError(f"{name.upper()}={path}: there is no such file; give a path or an s3:// address.")
+
+
+def by_content(parameters: Parameters) -> Parameters:
+    """The same parameters with local paths replaced by addresses in our bucket, where their content now lies."""
+    stored = {}
+    for name in PLACES:
+        path = _local_path(parameters, name)
+        if path is not None:
+            stored[name] = _store(path, parameters.data_uri)
+    return parameters.model_copy(update=stored)
+
+
+def _local_path(parameters: Parameters, name: str) -> Path | None:
+    value = getattr(parameters, name)
+    return None if value in ("", RANDOM_WEIGHTS) or value.startswith("s3://") else Path(value)
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the JSON files of a folder."""
+    return [path] if path.is_file() else sorted(path.glob("*.json"))
+
+
+def _store(path: Path, data_uri: str) -> str:
+    contents = {file.name: file.read_bytes() for file in _files(path)}
+    digest = hashlib.sha256()
+    for name, content in contents.items():
+        digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    prefix = input_prefix(digest.hexdigest()[:16])
+    store = open_store(data_uri)
+    for name, content in contents.items():
+        store.put(prefix + name, content)
+    return f"{data_uri}/{prefix}{path.name}" if path.is_file() else f"{data_uri}/{prefix.rstrip('/')}"
