@@ -2,7 +2,7 @@
 
 import json
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -10,7 +10,6 @@ from components.core import defaults
 from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET
 
-Share = Annotated[float, Field(gt=0, lt=0.5)]
 
 
 class Parameters(BaseModel):
@@ -22,8 +21,8 @@ class Parameters(BaseModel):
     limit: int = Field(0, ge=0, description="use about this many bins, a seeded sample of id blocks; 0 is all")
     max_count: int = Field(defaults.MAX_COUNT, ge=2, le=20, description="count 1 to this many; other bins are `extra`")
     seed: int = Field(defaults.SEED, ge=0, lt=2**31, description="of every random choice")
-    validation_share: Share = Field(defaults.VALIDATION_SHARE, description="share of the bins for validation")
-    test_share: Share = Field(defaults.TEST_SHARE, description="share of the bins for the test")
+    validation_share: float = Field(defaults.VALIDATION_SHARE, description="share of the bins, or a number of them")
+    test_share: float = Field(defaults.TEST_SHARE, description="share of the bins, or a number of them")
     file_lists: str = Field("", description="a list of ids in the original's JSON form, as a path or s3:// address")
     max_reject_share: float = Field(0.01, ge=0, le=1, description="the download fails above this share of rejects")
     recipe: Literal["finetune", "frozen", "original"] = Field("finetune", description="how to train")
@@ -36,6 +35,13 @@ class Parameters(BaseModel):
     force: bool = Field(False, description="deploy whatever the gate says")
     data_uri: str = Field(f"s3://{DATA_BUCKET}", pattern="^s3://", description="our bucket for shards and checkpoints")
     models_uri: str = Field(f"s3://{MODELS_BUCKET}", pattern="^s3://", description="our bucket for model versions")
+
+    @field_validator("validation_share", "test_share")
+    @classmethod
+    def _share_or_number(cls, value: float) -> float:
+        if not 0 < value < 0.5 and not (value >= 1 and value.is_integer()):
+            raise ValueError("Input should be a share between 0 and 0.5, or a whole number of bins")
+        return value
 
     @field_validator("image_size")
     @classmethod
