@@ -11,7 +11,6 @@ from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET
 
 
-
 class Parameters(BaseModel):
     """Every parameter of a run. 0 or an empty string means: the recipe's own value."""
 
