@@ -23,7 +23,7 @@ EXIT_SECONDS = 30.0
 INTERRUPTED = 130
 # A line of the output, and how long after it the key is pressed.
 MOMENTS = [
-    ("", 0.3),
+    ("", 0.5),
     ("", 2.5),
     ("loading", 0.05),
     ("▶ ingest_metadata", 0.3),
