@@ -1,0 +1,300 @@
+"""train_on=trainjob: the launcher against a Kubernetes API over HTTP, with a stand-in for Trainer's controller."""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import yaml
+from kubernetes import client
+
+from components.core.errors import UserError
+from components.train_job.cluster import Cluster
+from components.train_job.exchange import Exchange, fingerprint
+from components.train_job.launch import Patience, launch, training_arguments
+from components.train_job.manifest import JOB_LABEL, Pool, train_job
+from pipeline.resources import PRESETS
+from tests.deploy.kubernetes_api import ApiServer, serving
+from tests.manifests.conftest import of_kind, overlay
+from tests.schemas import custom_problem
+
+NAMESPACE = "kubeflow"
+DATA = "s3://bin-counter"
+GKE = PRESETS["gke"]
+POOL = Pool(
+    image="bin-counter-train:dev",
+    nodes=2,
+    accelerator_type="nvidia.com/gpu",
+    accelerator_count=1,
+    node_selector=GKE.node_selector,
+    tolerations=list(GKE.tolerations),
+    cpu="4",
+    memory="16Gi",
+    shm_size="2Gi",
+    timeout=3600,
+)
+ARGUMENTS = ["--recipe=frozen", "--seed=0"]
+FAST = Patience(poll=0.05, unschedulable=0.3, pull=0.3, api=1)
+
+
+@pytest.fixture
+def api():
+    server = ApiServer({NAMESPACE}, {"trainer.kubeflow.org": ["v1alpha1"]}, {})
+    roles = [one for one in overlay("local") if one["kind"] == "Role" and one["metadata"]["namespace"] == NAMESPACE]
+    server.rules = next(one["rules"] for one in roles if one["metadata"]["name"] == "bin-counter-train-job")
+    return server
+
+
+@pytest.fixture
+def cluster(api):
+    with serving(api) as address:
+        configuration = client.Configuration(host=address)
+        configuration.api_key = {"authorization": f"Bearer {api.token}"}
+        configuration.retries = False
+        yield Cluster(client.ApiClient(configuration), NAMESPACE)
+
+
+@pytest.fixture
+def files(tmp_path, store_environment):
+    # Each test has inputs, and so a fingerprint, of its own in the store that all share.
+    inputs = {"shard_index": tmp_path / "shard_index", "splits": tmp_path / "splits"}
+    inputs["shard_index"].write_text(str(tmp_path))
+    inputs["splits"].write_bytes(b"splits")
+    return inputs, {name: tmp_path / "out" / name for name in ("bundle", "report", "curves")}
+
+
+def leave_outputs(files, folder):
+    """What the first node's worker leaves when training went well."""
+    made = {name: folder / "made" / name for name in ("bundle", "report", "curves")}
+    made["bundle"].mkdir(parents=True)
+    (made["bundle"] / "model.onnx").write_bytes(b"model")
+    made["report"].write_text("<html>")
+    made["curves"].write_bytes(b"png")
+    Exchange(DATA, fingerprint(ARGUMENTS, POOL.image, files)).put_outputs(made)
+
+
+def pod(job, index=0, **status):
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"{job}-node-0-{index}", "labels": {JOB_LABEL: job}},
+        "status": {"phase": "Running", **status},
+    }
+
+
+def condition(kind, message=""):
+    moment = "2026-01-01T00:00:00Z"
+    return {
+        "conditions": [
+            {"type": kind, "status": "True", "reason": kind, "message": message, "lastTransitionTime": moment}
+        ]
+    }
+
+
+@contextmanager
+def controller(api, act):
+    """Calls `act(name)` once, when a TrainJob appears, from a thread of its own as a controller would."""
+    stop = threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            for job in api.all("trainjobs", NAMESPACE):
+                act(job["metadata"]["name"])
+                return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def terminated(code, message="", reason="Error"):
+    state = {"terminated": {"exitCode": code, "message": message, "reason": reason}}
+    return [{"name": "node", "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}]
+
+
+def waiting(reason, message):
+    state = {"waiting": {"reason": reason, "message": message}}
+    return [{"name": "node", "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}]
+
+
+@pytest.mark.parametrize("pool", [POOL, replace(POOL, accelerator_count=0, node_selector={}, tolerations=[], nodes=1)])
+def test_the_train_job_fits_the_crd(pool):
+    assert custom_problem(train_job("bin-counter-abc", pool, ARGUMENTS)) is None
+
+
+def test_the_train_job_goes_to_the_gpu_pool_and_names_what_the_runtime_has():
+    body = train_job("bin-counter-abc", POOL, ARGUMENTS)
+    runtime = of_kind(overlay("local"), "ClusterTrainingRuntime")[body["spec"]["runtimeRef"]["name"]]
+    replicated = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]
+    patch = body["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
+    pods = patch["template"]["spec"]["template"]["spec"]
+    theirs = replicated["template"]["spec"]["template"]["spec"]
+    assert patch["name"] == replicated["name"]
+    assert [one["name"] for one in pods["containers"]] == [one["name"] for one in theirs["containers"]]
+    assert {one["name"] for one in pods["volumes"]} <= {one["name"] for one in theirs["volumes"]}
+    assert pods["nodeSelector"] == GKE.node_selector
+    assert body["spec"]["trainer"]["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "1"
+    assert body["spec"]["trainer"]["numNodes"] == 2
+
+
+def test_a_job_that_completes_brings_its_files_back_prints_its_log_and_is_removed(
+    api, cluster, files, tmp_path, capsys
+):
+    inputs, outputs = files
+
+    def act(name):
+        api.put("pods", NAMESPACE, pod(name))
+        api.logs[f"{name}-node-0-0"] = "2026-01-01T00:00:00.1Z epoch 1\n2026-01-01T00:00:00.2Z epoch 2\n"
+        time.sleep(0.2)
+        leave_outputs(inputs, tmp_path)
+        api.set_status("trainjobs", NAMESPACE, name, condition("Complete"))
+
+    with controller(api, act):
+        launch(cluster, inputs, outputs, ARGUMENTS, POOL, DATA, FAST)
+    assert (outputs["bundle"] / "model.onnx").read_bytes() == b"model"
+    assert outputs["report"].read_text() == "<html>"
+    printed = capsys.readouterr().out
+    assert printed.count("epoch 1") == printed.count("epoch 2") == 1
+    assert api.all("trainjobs", NAMESPACE) == []
+
+
+def test_a_launcher_that_was_lost_finds_its_job_again(api, cluster, files, tmp_path, capsys):
+    inputs, outputs = files
+    name = f"bin-counter-{fingerprint(ARGUMENTS, POOL.image, inputs)[:12]}"
+    api.put("trainjobs", NAMESPACE, train_job(name, POOL, ARGUMENTS))
+    leave_outputs_later = threading.Timer(
+        0.2,
+        lambda: (leave_outputs(inputs, tmp_path), api.set_status("trainjobs", NAMESPACE, name, condition("Complete"))),
+    )
+    leave_outputs_later.start()
+    launch(cluster, inputs, outputs, ARGUMENTS, POOL, DATA, FAST)
+    assert "was there already" in capsys.readouterr().out
+    assert outputs["curves"].read_bytes() == b"png"
+
+
+def test_a_job_whose_outputs_are_there_is_not_trained_again(api, cluster, files, tmp_path):
+    inputs, outputs = files
+    leave_outputs(inputs, tmp_path)
+    launch(cluster, inputs, outputs, ARGUMENTS, POOL, DATA, FAST)
+    assert api.requests == []
+    assert (outputs["bundle"] / "model.onnx").is_file()
+
+
+def fails(api, cluster, files, act):
+    with controller(api, act), pytest.raises(UserError) as caught:
+        launch(cluster, *files, ARGUMENTS, POOL, DATA, FAST)
+    assert api.all("trainjobs", NAMESPACE) == []
+    return str(caught.value)
+
+
+def test_the_sentence_of_the_pod_is_the_sentence_of_the_step(api, cluster, files):
+    def act(name):
+        sentence = "There is no backbone resnet99; choose another."
+        api.put("pods", NAMESPACE, pod(name, phase="Failed", containerStatuses=terminated(1, sentence)))
+        api.set_status("trainjobs", NAMESPACE, name, condition("Failed", "jobset failed"))
+
+    assert fails(api, cluster, files, act) == "There is no backbone resnet99; choose another."
+
+
+def test_out_of_memory_says_what_to_give(api, cluster, files):
+    def act(name):
+        api.put("pods", NAMESPACE, pod(name, phase="Failed", containerStatuses=terminated(137, reason="OOMKilled")))
+        api.set_status("trainjobs", NAMESPACE, name, condition("Failed"))
+
+    assert "TRAIN_MEMORY" in fails(api, cluster, files, act)
+
+
+def test_a_pod_that_no_node_takes_is_said_at_once_and_then_fails(api, cluster, files, capsys):
+    def act(name):
+        unscheduled = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+        }
+        api.put("pods", NAMESPACE, pod(name, phase="Pending", conditions=[unscheduled]))
+
+    message = fails(api, cluster, files, act)
+    assert message.startswith("No node fits the training pods (0/3 nodes are available: 3 Insufficient nvidia.com/gpu)")
+    assert capsys.readouterr().out.count("waiting: 0/3 nodes") == 1
+
+
+def test_an_image_that_cannot_be_pulled_is_named(api, cluster, files):
+    def act(name):
+        statuses = waiting("ImagePullBackOff", "Back-off pulling image bin-counter-train:dev")
+        api.put("pods", NAMESPACE, pod(name, phase="Pending", containerStatuses=statuses))
+
+    assert "cannot be started (ImagePullBackOff: Back-off" in fails(api, cluster, files, act)
+
+
+def test_a_job_that_someone_deletes_is_said(api, cluster, files):
+    assert "was deleted" in fails(api, cluster, files, lambda name: api.remove("trainjobs", NAMESPACE, name))
+
+
+def test_the_small_role_of_the_manifests_is_enough_and_without_it_the_role_is_named(api, cluster, files):
+    api.rules = []
+    with pytest.raises(UserError, match="bin-counter-train-job"):
+        launch(cluster, *files, ARGUMENTS, POOL, DATA, FAST)
+
+
+def test_without_trainer_the_sentence_says_what_to_install(api, cluster, files):
+    api.groups["trainer.kubeflow.org"] = ["v2"]
+    with pytest.raises(UserError, match=r"install Kubeflow Trainer 2\.3"):
+        launch(cluster, *files, ARGUMENTS, POOL, DATA, FAST)
+
+
+def test_an_api_server_that_is_away_for_a_moment_does_not_matter(api, cluster, files, tmp_path):
+    inputs, outputs = files
+
+    def act(name):
+        api.faults.unavailable = 3
+        leave_outputs(inputs, tmp_path)
+        api.set_status("trainjobs", NAMESPACE, name, condition("Complete"))
+
+    with controller(api, act):
+        launch(cluster, inputs, outputs, ARGUMENTS, POOL, DATA, replace(FAST, api=30))
+    assert outputs["report"].is_file()
+
+
+def test_half_written_outputs_do_not_count(files, tmp_path):
+    inputs, outputs = files
+    exchange = Exchange(DATA, fingerprint(ARGUMENTS, POOL.image, inputs))
+    assert not exchange.done()
+    with pytest.raises(UserError, match="without leaving a model"):
+        exchange.get_outputs(outputs)
+
+
+def test_every_parameter_of_training_reaches_the_command_line_that_train_takes():
+    train = pytest.importorskip("components.train.__main__")
+    given = {
+        "recipe": "frozen",
+        "epochs": 2,
+        "image_size": 64,
+        "backbone": "",
+        "weights": "",
+        "overrides": json.dumps({"learning_rate": 0.1}),
+        "max_count": 5,
+        "seed": 3,
+        "data_uri": DATA,
+    }
+    words = [*training_arguments(given), "--shard-index=i", "--splits=s", "--output=o"]
+    parsed = train._parser().parse_args(words)
+    assert (parsed.recipe, parsed.epochs, parsed.image_size, parsed.seed) == ("frozen", 2, 64, 3)
+    assert parsed.checkpoints == DATA
+    assert json.loads(parsed.overrides) == {"learning_rate": 0.1}
+
+
+def test_the_runtime_restarts_lost_pods_and_ends_with_mistakes():
+    spec = of_kind(overlay("local"), "ClusterTrainingRuntime")["bin-counter"]["spec"]["template"]["spec"]
+    assert spec["failurePolicy"]["maxRestarts"] > 0
+    codes = spec["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]
+    assert 1 in codes["values"]
+    assert 3 not in codes["values"]
+    assert yaml.safe_dump(spec).count("onJobFailureReasons") == 1
