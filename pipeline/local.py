@@ -20,13 +20,12 @@ from components.core.registry import Registry
 from pipeline.console import CacheNews, Console, stdout
 from pipeline.dag import build_pipeline
 from pipeline.inputs import by_content, check_inputs
-from pipeline.local_store import local_store
+from pipeline.local_store import HOME, local_store
 from pipeline.parameters import Parameters
 from pipeline.results import collect_results, print_summary
 from pipeline.source import PreparedSource, prepare_source
 
 REPOSITORY = Path(__file__).parent.parent
-HOME = Path(os.environ.get("BIN_COUNTER_HOME", ".local"))
 # Only these belong to the public face of a run that the launcher itself uses; the rest goes to the DAG as it is.
 LAUNCHER_PARAMETERS = {"source"}
 GRACE_SECONDS = 5.0

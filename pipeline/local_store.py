@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import json
+import os
 import secrets
 import shutil
 import signal
@@ -21,6 +22,8 @@ from minio import Minio
 from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET, SOURCE_BUCKET
 
+# Where a local run keeps everything: the store, the cache, the results.
+HOME = Path(os.environ.get("BIN_COUNTER_HOME", ".local"))
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 START_TIMEOUT_SECONDS = 30.0
