@@ -50,3 +50,12 @@ schedule: $(VENV)/ready ## run it by a schedule; `make schedule KFP_HOST=… CRO
 OVERLAY ?= local
 manifests: $(VENV)/ready ## write build/manifests.yaml with your images; `make manifests OVERLAY=gke REGISTRY=… TAG=…`
 	@$(BIN)/python -m pipeline manifests --overlay '$(OVERLAY)' --registry '$(REGISTRY)' --tag '$(TAG)'
+
+.venv-checkov/ready: requirements/checkov.txt | $(VENV)/ready
+	@$(BIN)/python -m venv .venv-checkov
+	@$(BIN)/uv pip sync --quiet --python .venv-checkov/bin/python requirements/checkov.txt
+	@touch $@
+
+.PHONY: checkov
+checkov: .venv-checkov/ready ## checkov on the built manifests and the Dockerfile
+	@$(BIN)/pytest tests/manifests/test_scanners.py
