@@ -46,6 +46,10 @@ submit: $(VENV)/ready ## run the pipeline on a cluster and follow it; `make subm
 schedule: $(VENV)/ready ## run it by a schedule; `make schedule KFP_HOST=… CRON='0 3 * * 1'`
 	@$(BIN)/python -m pipeline schedule $(SUBMIT_FLAGS) --cron '$(CRON)' $(ASSIGNMENTS)
 
+.PHONY: golden
+golden: $(VENV)/ready ## take over a changed DAG as the one that tests/compile expects
+	@$(BIN)/python -m pipeline compile --golden tests/compile/pipeline.yaml
+
 .PHONY: manifests
 OVERLAY ?= local
 manifests: $(VENV)/ready ## write build/manifests.yaml with your images; `make manifests OVERLAY=gke REGISTRY=… TAG=…`

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import re
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,13 @@ def compile_manifest(placement: Placement, folder: Path, images: Images, version
     return path
 
 
+def golden() -> str:
+    """The IR as a test compares it: for no cluster in particular, without the version of KFP's SDK."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = compile_pipeline(Placement(), Path(folder)).path.read_text()
+    return re.sub(r"(?m)^sdkVersion: .*$", "sdkVersion: any", text)
+
+
 def revision() -> str:
     """The git revision of this code, 12 digits, with `-changed` when files differ from it; `unknown` outside git."""
     try:
@@ -142,11 +150,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_placement_arguments(parser)
     parser.add_argument("--namespace", default="kubeflow", help="namespace of the Kubernetes objects")
     parser.add_argument("--output", type=Path, default=BUILD, help="folder for the two files (default: build)")
+    parser.add_argument("--golden", type=Path, help="write only what the test of the DAG expects, to this file")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write both files and say where they are. Raises UserError for a bad option."""
     placement, images = placement_from(arguments), images_from(arguments)
+    if arguments.golden:
+        arguments.golden.write_text(golden())
+        return 0
     compiled = compile_pipeline(placement, arguments.output, images)
     manifest = compile_manifest(placement, arguments.output, images, compiled.version, arguments.namespace)
     print(f"{compiled.path}   version {compiled.version}, for upload")

@@ -1,0 +1,257 @@
+"""The compiled pipeline: guarded by a golden file, and with the right platform settings for every preset."""
+
+import hashlib
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.core.errors import UserError
+from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, USER_ID
+from pipeline.compile import Images, compile_manifest, compile_pipeline, golden
+from pipeline.resources import (
+    PRESETS,
+    STEPS,
+    STORE_CONFIG_KEYS,
+    STORE_NAME,
+    STORE_SECRET_KEYS,
+    Placement,
+    parse_pool,
+)
+from tests.schemas import custom_problem
+
+ROOT = Path(__file__).parent.parent.parent
+GOLDEN = Path(__file__).parent / "pipeline.yaml"
+
+
+@cache
+def compiled(tmp_folder, **options):
+    path = compile_pipeline(Placement(**options), Path(tmp_folder)).path
+    ir, platform = yaml.safe_load_all(path.read_text())
+    return ir, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+@pytest.fixture
+def compile_for(tmp_path_factory):
+    return lambda **options: compiled(str(tmp_path_factory.getbasetemp() / "compiled"), **options)
+
+
+def test_a_change_of_the_dag_shows_in_the_golden_file():
+    assert golden() == GOLDEN.read_text(), "the DAG has changed; if that is meant, `make golden` takes the new one over"
+
+
+def test_a_new_image_tag_changes_only_defaults_in_a_file_of_ones_own(tmp_path):
+    plain = compile_pipeline(Placement(), tmp_path / "a").path.read_text()
+    tagged = compile_pipeline(Placement(), tmp_path / "b", Images("registry", "v2")).path.read_text()
+    changed = [(old, new) for old, new in zip(plain.splitlines(), tagged.splitlines(), strict=True) if old != new]
+    assert {new.strip() for _, new in changed} == {
+        f"defaultValue: registry/{image}:v2" for image in (PIPELINE_IMAGE, TRAIN_IMAGE)
+    } | {line.strip() for line in tagged.splitlines() if line.startswith("#") and line not in plain.splitlines()}
+
+
+def test_compiling_twice_gives_the_same_version(tmp_path):
+    first, second = (compile_pipeline(Placement("gke"), tmp_path / name).version for name in "ab")
+    assert first == second
+    assert compile_pipeline(Placement("eks"), tmp_path / "c").version != first
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_training_goes_to_the_gpu_pool_by_pipeline_parameters(compile_for, preset):
+    ir, executors = compile_for(preset_name=preset)
+    parameters = ir["root"]["inputDefinitions"]["parameters"]
+    expected = PRESETS[preset]
+    assert parameters["accelerator_type"]["defaultValue"] == "nvidia.com/gpu"
+    assert parameters["accelerator_count"]["defaultValue"] == str(expected.accelerator_count)
+    assert parameters["gpu_node_selector"]["defaultValue"] == expected.node_selector
+    assert parameters["gpu_tolerations"]["defaultValue"] == [dict(one) for one in expected.tolerations]
+    train = executors["exec-train"]
+    assert "gpu_node_selector" in str(train["nodeSelector"])
+    assert "gpu_tolerations" in str(train["tolerations"])
+    resources = ir["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
+    assert "train_memory" in resources["resourceMemoryLimit"]
+    assert "train_cpu" in resources["resourceCpuRequest"]
+    if expected.accelerator_count:
+        assert "accelerator_type" in resources["accelerator"]["resourceType"]
+        assert "accelerator_count" in resources["accelerator"]["resourceCount"]
+    else:
+        assert "accelerator" not in resources
+
+
+@pytest.mark.parametrize(
+    ("preset", "selector"),
+    [
+        ("gke", {"cloud.google.com/gke-accelerator": "nvidia-l4"}),
+        ("eks", {"node.kubernetes.io/instance-type": "g6.2xlarge"}),
+        ("onprem", {}),
+        ("cpu", {}),
+    ],
+)
+def test_presets_select_what_these_clusters_label(compile_for, preset, selector):
+    ir, _ = compile_for(preset_name=preset)
+    assert ir["root"]["inputDefinitions"]["parameters"]["gpu_node_selector"]["defaultValue"] == selector
+
+
+@pytest.mark.parametrize("preset", ["gke", "eks", "onprem"])
+def test_cpu_steps_stay_off_the_gpu_pool(compile_for, preset):
+    ir, executors = compile_for(preset_name=preset)
+    for name, executor in executors.items():
+        if name != "exec-train":
+            expressions = executor["nodeAffinity"][0]["matchExpressions"]
+            assert {one["key"] for one in expressions} == set(PRESETS[preset].gpu_labels), name
+            assert {one["operator"] for one in expressions} == {"DoesNotExist"}
+            assert "tolerations" not in executor
+            assert "accelerator" not in ir["deploymentSpec"]["executors"][name]["container"]["resources"]
+
+
+def test_training_has_shared_memory(compile_for):
+    _, executors = compile_for(preset_name="gke", shm_size="8Gi")
+    (mount,) = executors["exec-train"]["emptyDirMounts"]
+    assert (mount["mountPath"], mount["medium"], mount["sizeLimit"]) == ("/dev/shm", "Memory", "8Gi")
+
+
+@pytest.mark.parametrize("train_on", ["pod", "trainjob"])
+def test_every_step_has_requests_limits_a_timeout_and_secrets_by_reference(compile_for, train_on):
+    ir, executors = compile_for(preset_name="gke", train_on=train_on)
+    assert len(executors) == len(STEPS) - 1
+    for name, executor in executors.items():
+        resources = ir["deploymentSpec"]["executors"][name]["container"]["resources"]
+        for key in ("resourceCpuRequest", "resourceCpuLimit", "resourceMemoryRequest", "resourceMemoryLimit"):
+            assert resources[key], name
+        assert int(executor["activeDeadlineSeconds"]) >= 600, name
+        (secret,) = executor["secretAsEnv"]
+        assert secret["secretName"] == STORE_NAME
+        assert {one["envVar"] for one in secret["keyToEnv"]} == set(STORE_SECRET_KEYS)
+        (config,) = executor["configMapAsEnv"]
+        assert {one["envVar"] for one in config["keyToEnv"]} == set(STORE_CONFIG_KEYS)
+        assert executor["securityContext"]["runAsNonRoot"] is True
+        assert executor["securityContext"]["runAsUser"] == str(USER_ID)
+        assert "env" not in ir["deploymentSpec"]["executors"][name]["container"]
+
+
+def tasks(component):
+    """All tasks of a DAG and of those inside it, by name."""
+    found = {}
+    for ir in [component["root"], *component["components"].values()]:
+        found |= ir.get("dag", {}).get("tasks", {})
+    return found
+
+
+def test_every_step_but_deploy_is_tried_again_with_backoff(compile_for):
+    ir, _ = compile_for(preset_name="gke")
+    for name, task in tasks(ir).items():
+        if name in {step.replace("_", "-") for step in STEPS}:
+            policy = task.get("retryPolicy")
+            if name == "deploy":
+                assert policy is None
+            else:
+                assert policy["maxRetryCount"] >= 2, name
+                assert (policy["backoffDuration"], policy["backoffFactor"]) == ("60s", 2.0), name
+
+
+def test_retries_can_be_switched_off(compile_for):
+    ir, _ = compile_for(preset_name="gke", retries=False)
+    assert not any("retryPolicy" in task for task in tasks(ir).values())
+
+
+def test_what_looks_at_the_present_is_never_cached(compile_for):
+    ir, _ = compile_for(preset_name="gke")
+    cached = {name: task.get("cachingOptions", {}).get("enableCache", False) for name, task in tasks(ir).items()}
+    assert [cached[name] for name in ("champion", "deploy", "summarise")] == [False] * 3
+    assert all(cached[name] for name in ("ingest-metadata", "split", "download", "train", "evaluate"))
+
+
+def test_the_run_is_summarised_whatever_happens(compile_for):
+    ir, _ = compile_for(preset_name="gke")
+    summary = ir["root"]["dag"]["tasks"]["summarise"]
+    assert summary["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert summary["dependentTasks"] == ["exit-handler-1"]
+
+
+def test_images_are_parameters_of_the_pipeline(compile_for):
+    ir, _ = compile_for(preset_name="gke")
+    for name, executor in ir["deploymentSpec"]["executors"].items():
+        parameter = "train_image" if name == "exec-train" else "pipeline_image"
+        assert parameter in executor["container"]["image"], name
+
+
+def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(compile_for):
+    ir, executors = compile_for(preset_name="eks", train_on="trainjob", nodes=2)
+    assert "exec-train" not in executors
+    task = tasks(ir)["train-job"]
+    inputs = task["inputs"]["parameters"]
+    assert inputs["nodes"]["runtimeValue"]["constant"] == 2
+    assert "gpu_node_selector" in str(inputs["node_selector"])
+    assert "train_image" in str(inputs["image"])
+    # The launcher is a small CPU task.
+    assert "nodeSelector" not in executors["exec-train-job"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"nodes": 2}, "nodes=2 needs train_on=trainjob"),
+        ({"nodes": 0, "train_on": "trainjob"}, "nodes=0 cannot be used"),
+        ({"preset_name": "aks"}, "There is no preset aks; choose one of cpu, gke, eks, onprem."),
+        ({"train_on": "pods"}, "choose pod or trainjob"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_compiled(options, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        Placement(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("gpu_node_selector", '{"a": ', 'GPU_NODE_SELECTOR={"a":  is not JSON'),
+        ("gpu_node_selector", '["a"]', "should be a JSON object of labels and strings"),
+        ("gpu_node_selector", '{"a": 1}', "should be a JSON object of labels and strings"),
+        ("gpu_tolerations", '{"key": "a"}', "should be a JSON list of objects"),
+        ("gpu_tolerations", '[{"keys": "a"}]', "a toleration has no field keys"),
+        ("gpu_tolerations", '[{"key": "a", "operator": "exists"}]', "should be Equal or Exists"),
+        ("accelerator_count", "-1", "give a number of GPUs from 0 to 99"),
+        ("accelerator_type", "a100", "such as nvidia.com/gpu"),
+        ("train_cpu", "four", "such as 4 or 500m"),
+        ("train_memory", "16 GB", "such as 16Gi"),
+    ],
+)
+def test_a_malformed_pool_is_one_sentence(name, value, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        parse_pool({name: value})
+
+
+def test_kubernetes_objects_of_the_pipeline_fit_the_crds(tmp_path):
+    path = compile_manifest(Placement("gke"), tmp_path, Images("", "v1"), "abc-123", "kubeflow")
+    pipeline, version = yaml.safe_load_all(path.read_text())
+    assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+    assert [custom_problem(pipeline), custom_problem(version)] == [None, None]
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
+    assert version["metadata"]["name"] == "bin-counter-abc-123"
+
+
+def test_names_of_images_agree_in_the_makefile_and_the_code():
+    from components.core.images import IMAGES
+
+    text = (ROOT / "make" / "cluster.mk").read_text()
+    listed = re.search(r"^IMAGES := (.*)$", text, re.MULTILINE)[1].split()
+    assert [f"bin-counter-{name}" for name in listed] == list(IMAGES)
+    for name in listed:
+        assert (ROOT / "requirements" / f"{name}.txt").is_file()
+
+
+def test_the_commands_write_both_files_and_say_where(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", "compile", "--preset", "gke", "--tag", "v1", "--output", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"pipeline.yaml", "pipeline-k8s.yaml"}
+    digest = hashlib.sha256((tmp_path / "pipeline.yaml").read_bytes()).hexdigest()[:8]
+    assert digest in ended.stdout
