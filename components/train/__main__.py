@@ -30,7 +30,9 @@ def main() -> None:
             checkpoint_interval=arguments.checkpoint_interval,
         )
         folder: Path = arguments.output
-        outputs = Outputs(folder / "model", folder / "train.html", folder / "curves.png", arguments.logs)
+        outputs = Outputs(
+            folder / "model", folder / "train.html", folder / "curves.png", arguments.logs, folder / "history.json"
+        )
         with joined() as processes:
             train(job, outputs, processes)
 

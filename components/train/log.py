@@ -1,5 +1,7 @@
 """What a training says while it runs: lines for people, TensorBoard files where asked for."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ from components.train.history import EpochRecord
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from components.train.loop import Outcome
     from components.train.train import Prepared, Result
 
 
@@ -55,6 +58,17 @@ class Log:
         self.writer.add_scalar("images_per_second", record.images / record.seconds, record.epoch)
         for part, seconds in record.times.items():
             self.writer.add_scalar(f"seconds/{part}", seconds, record.epoch)
+
+
+def write_history(outcome: "Outcome", path: Path) -> None:
+    """Write what was measured at every epoch and step, and what the rules found, as JSON."""
+    content = {
+        "epochs": [record.model_dump() for record in outcome.history],
+        "step_losses": outcome.step_losses,
+        "gradient_norms": outcome.gradient_norms,
+        "findings": [asdict(finding) for finding in outcome.findings],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def announce(prepared: "Prepared") -> None:

@@ -176,23 +176,32 @@ class Training:
                 inputs = next(ready)
             self._step(inputs, batches[number], shares[number], epoch * self.steps_per_epoch + number)
             progress.batch = number + 1
-            self._look_up(start, last=number + 1 == len(batches))
+            self._pause(start, last=number + 1 == len(batches))
         self._close_epoch(size, start, use, first_use)
 
-    def _look_up(self, start: float, last: bool) -> None:
+    def _pause(self, start: float, last: bool) -> None:
         """Between two steps: stop if asked to, write a checkpoint if one is due."""
-        stop = self.processes.any(self.stop_asked)
-        due = self.processes.from_lead(self.checkpoints.due()) if self.checkpoints.place else False
-        if stop or (due and not last):
-            seconds = self.progress.seconds
-            self.progress.seconds += time.monotonic() - start
-            written = self._save()
-            self.progress.seconds = seconds
-            if stop:
-                told = f"the checkpoint is {self.checkpoints.where}" if written else "no checkpoint was written"
-                if self.processes.leads:
-                    print(f"Stopped by SIGTERM after step {len(self.progress.step_losses)}; {told}.", flush=True)
-                raise Interrupted(STOPPED_BY_SIGNAL)
+        self._stop_if_asked(start)
+        if self.checkpoints.place and self.processes.from_lead(self.checkpoints.due()) and not last:
+            self._save_within(start)
+
+    def _stop_if_asked(self, start: float) -> None:
+        """After SIGTERM on any process: write a checkpoint and end all of them."""
+        if not self.processes.any(self.stop_asked):
+            return
+        written = self._save_within(start)
+        if self.processes.leads:
+            told = f"the checkpoint is {self.checkpoints.where}" if written else "no checkpoint was written"
+            print(f"Stopped by SIGTERM after step {len(self.progress.step_losses)}; {told}.", flush=True)
+        raise Interrupted(STOPPED_BY_SIGNAL)
+
+    def _save_within(self, start: float) -> bool:
+        """A checkpoint within an epoch, with the time the epoch took so far."""
+        before = self.progress.seconds
+        self.progress.seconds += time.monotonic() - start
+        written = self._save()
+        self.progress.seconds = before
+        return written
 
     def _size_of(self, epoch: int) -> int:
         """Photos are smaller in the first epochs, which are for the coarse things."""
@@ -274,7 +283,7 @@ class Training:
         progress = self.progress
         seconds = progress.seconds + time.monotonic() - start
         with self.times.part("validate"):
-            logits = self._validate()
+            logits = self._validate(start)
         wanted = torch.from_numpy(self.inputs.judged.quantities) - 1
         predicted = logits.argmax(1)
         loss = functional.cross_entropy(logits, wanted).item()
@@ -311,24 +320,29 @@ class Training:
             self._save()
 
     @torch.no_grad()
-    def _validate(self) -> Tensor:
+    def _validate(self, start: float) -> Tensor:
         """Logits of the counts 1…max_count for the validation bins; the bins are shared among the processes."""
-        restore = self.average.swap_in(self.model) if self.average is not None else None
+        own = None if self.average is None else self.average.swap_in(self.model)
         self.model.eval()
-        rows = self.inputs.judged.rows
-        share = share_of(len(rows), self.processes.rank, self.processes.number)
-        places = range(share.places.start, share.places.stop if share.counted else share.places.start)
+        rows, number = self.inputs.judged.rows, self.processes.number
         logits = torch.zeros(len(rows), self.classes.max_count)
+        # Every process goes round as often, because they agree on stopping in between.
+        rounds = math.ceil(len(rows) / (_VALIDATION_BATCH * number))
         with self.inspector.watching_activations():
-            for start in range(0, len(places), _VALIDATION_BATCH):
-                chosen = places[start : start + _VALIDATION_BATCH]
-                inputs = self.inputs.validation.gather(rows[chosen.start : chosen.stop])
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                    found = self.model(self.inputs.normalise(inputs) if self.inputs.normalise is not None else inputs)
-                logits[chosen.start : chosen.stop] = self.classes.in_range(found.float()).cpu()
+            for place in range(rounds):
+                first = (place * number + self.processes.rank) * _VALIDATION_BATCH
+                chosen = slice(first, first + _VALIDATION_BATCH)
+                if len(rows[chosen]):
+                    inputs = self.inputs.validation.gather(rows[chosen])
+                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                        found = self.model(self.inputs.normalise(inputs) if self.inputs.normalise else inputs)
+                    logits[chosen] = self.classes.in_range(found.float()).cpu()
+                if self.processes.any(self.stop_asked):
+                    break
         self.progress.dead_units = self.inspector.dead_units
-        if restore is not None:
-            self.model.load_state_dict(restore)
+        if own is not None:
+            self.model.load_state_dict(own)
+        self._stop_if_asked(start)
         return self.processes.sum(logits)
 
     def _weights_to_judge(self) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from components.train.distributed import Processes
 from components.train.export import check_against_torch, export_onnx, fit_temperature, predict, served_outputs
 from components.train.features import frozen_features
 from components.train.history import EpochRecord
-from components.train.log import Log, announce, summarise
+from components.train.log import Log, announce, summarise, write_history
 from components.train.loop import Inputs, Outcome, Training
 from components.train.model import Classes, Counter, Head, Normalise, Served
 from components.train.page import draw_curves, write_report
@@ -48,12 +48,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the step writes: the bundle's folder, the report, the curves (PNG), TensorBoard files (None: nowhere)."""
+    """Where the step writes: the bundle's folder, the report, the curves (PNG), and where asked for, not None,
+    TensorBoard files and the history as JSON."""
 
     bundle: Path
     report: Path
     curves: Path
     logs: Path | None = None
+    history: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -253,5 +255,7 @@ def train(job: Job, outputs: Outputs, processes: Processes) -> Result | None:
         result = finish(fitted, outputs.bundle, processes)
         draw_curves(fitted.outcome.history, outputs.curves)
         write_report(result, outputs.report)
+        if outputs.history is not None:
+            write_history(fitted.outcome, outputs.history)
         summarise(result)
     return result

@@ -76,7 +76,9 @@ def test_frozen_leaves_the_backbone_as_it_was(job_of, tmp_path):
 
 
 def test_finetune_learns_to_count_squares(job_of, tmp_path):
-    job = job_of(epochs=30, overrides='{"batch_size": 16, "serving": "f32", "batch_norm": "train", "learning_rate": 0.004}')
+    job = job_of(
+        epochs=30, overrides='{"batch_size": 16, "serving": "f32", "batch_norm": "train", "learning_rate": 0.004}'
+    )
     result, _ = run(job, tmp_path)
     first, last = result.fitted.outcome.history[0], result.fitted.outcome.history[-1]
     assert last.train_loss < 0.8 * first.train_loss

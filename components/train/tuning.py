@@ -1,0 +1,139 @@
+"""Tuning: trials of learning rate and batch size, and the choice of the one with the lowest validation loss."""
+
+import json
+import math
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.stats import qmc
+
+from components.core.errors import UserError
+from components.core.report import SERIES, Report, new_axes
+from components.train.distributed import Processes
+from components.train.log import Log
+from components.train.recipes import Recipe
+from components.train.train import Job, fit, prepare
+
+# The original's search space: learning rate log-uniform, batch size one of four.
+LEARNING_RATES = (0.001, 0.1)
+BATCH_SIZES = (32, 64, 128, 256)
+DEFAULT_TRIALS = 4
+
+
+class TrialResult(BaseModel):
+    """What a trial came to. `loss` (on validation) is None when it failed, and `reason` says why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trial: int
+    learning_rate: float
+    batch_size: int
+    loss: float | None = None
+    accuracy: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def overrides(self) -> dict[str, float | int]:
+        """The fields of the recipe that this trial tried."""
+        return {"learning_rate": self.learning_rate, "batch_size": self.batch_size}
+
+
+def values_of(trial: int, trials: int, seed: int) -> TrialResult:
+    """The values that a trial tries. By a Latin hypercube, so that few trials still cover the whole range."""
+    if not 0 <= trial < trials:
+        raise UserError(f"There is no trial {trial} among {trials}; they are numbered from 0.")
+    rate, batch = qmc.LatinHypercube(2, rng=seed).random(trials)[trial]
+    low, high = (math.log10(bound) for bound in LEARNING_RATES)
+    # Four digits are enough, and people have to read and repeat them.
+    learning_rate = float(f"{10 ** (low + rate * (high - low)):.4g}")
+    return TrialResult(trial=trial, learning_rate=learning_rate, batch_size=BATCH_SIZES[int(batch * len(BATCH_SIZES))])
+
+
+def run_trial(job: Job, trial: int, trials: int, processes: Processes) -> TrialResult:
+    """Train with a trial's values. Whatever goes wrong is the trial's result, because it must not end the study."""
+    values = values_of(trial, trials, job.seed)
+    print(f"trial {trial + 1} of {trials}: learning rate {values.learning_rate}, batch {values.batch_size}", flush=True)
+    start = time.monotonic()
+    try:
+        recipe = Recipe.model_validate(job.recipe.model_dump() | values.overrides | {"serving": "f32"})
+        with Log(None) as log:
+            fitted = fit(prepare(replace(job, recipe=recipe), processes), processes, log.epoch)
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        print(f"trial {trial + 1} failed: {error}", flush=True)
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        return values.model_copy(update={"reason": reason, "seconds": time.monotonic() - start})
+    last = fitted.outcome.history[-1]
+    return values.model_copy(
+        update={
+            "loss": last.validation_loss,
+            "accuracy": last.validation_accuracy,
+            "seconds": time.monotonic() - start,
+        }
+    )
+
+
+def read_results(paths: Sequence[Path]) -> list[TrialResult]:
+    """Read trials' results back, in the order of their numbers. Raises UserError for a file that is none."""
+    try:
+        results = [TrialResult.model_validate_json(path.read_bytes()) for path in paths]
+    except (OSError, ValidationError) as error:
+        raise UserError(f"A trial's result cannot be read ({error}); run the trials again.") from error
+    return sorted(results, key=lambda result: result.trial)
+
+
+def best_of(results: Sequence[TrialResult]) -> TrialResult:
+    """The trial with the lowest validation loss, the first of equals. Raises UserError when every one failed."""
+    good = [result for result in results if result.loss is not None]
+    if not good:
+        reason = results[0].reason if results else "there were none"
+        raise UserError(f"All {len(results)} trials failed, the first because: {reason}")
+    return min(good, key=lambda result: (result.loss, result.trial))
+
+
+def chosen_overrides(results: Sequence[TrialResult], overrides: str) -> str:
+    """The overrides that the final model is trained with: those given, and the best trial's values over them."""
+    return json.dumps({**json.loads(overrides or "{}"), **best_of(results).overrides})
+
+
+def write_study(results: Sequence[TrialResult], path: Path) -> None:
+    """Write the table and the plot of the trials as an HTML page."""
+    best = best_of(results)
+    failed = sum(result.loss is None for result in results)
+    report = Report(
+        "Tuning",
+        f"{len(results)} trials, {failed} of them failed. The lowest validation loss, {best.loss:.4f}, came with "
+        f"learning rate {best.learning_rate} and batch {best.batch_size}.",
+    )
+    figure, axes = new_axes()
+    for colour, batch in zip(SERIES, BATCH_SIZES, strict=True):
+        shown = [result for result in results if result.batch_size == batch and result.loss is not None]
+        if shown:
+            rates, losses = [result.learning_rate for result in shown], [result.loss for result in shown]
+            axes.scatter(rates, losses, color=colour, label=f"batch {batch}", zorder=3)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("validation loss")
+    axes.legend(frameon=False)
+    report.figure(figure, "Validation loss by learning rate")
+    rows = [
+        [
+            f"{result.trial + 1}" + (" (best)" if result == best else ""),
+            f"{result.learning_rate:g}",
+            result.batch_size,
+            "failed" if result.loss is None else f"{result.loss:.4f}",
+            "" if result.accuracy is None else f"{result.accuracy:.1%}",
+            f"{result.seconds:.0f}",
+            result.reason,
+        ]
+        for result in results
+    ]
+    columns = ["trial", "learning rate", "batch", "validation loss", "accuracy", "seconds", "what went wrong"]
+    report.table(columns, rows, "Trials")
+    report.write(path)
