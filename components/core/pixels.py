@@ -97,7 +97,8 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageRejected("too_many_pixels", f"The image is too large ({error}).") from error
+        accepted = f"at most {limits.max_pixels:,} are accepted"
+        raise ImageRejected("too_many_pixels", f"The image has far too many pixels; {accepted}.") from error
     except UnidentifiedImageError as error:
         raise ImageRejected(
             "not_an_image", f"These bytes are no image that can be read; send one of {', '.join(ACCEPTED_FORMATS)}."

@@ -1,12 +1,13 @@
 """The gRPC side of the V2 protocol, on KServe's servicer, which it corrects where image files do not fit in."""
 
+import logging
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from components.serve import v2
-from components.serve.guard import HttpLimits
 from components.serve.http import count_photos, counted, loaded_model
 from components.serve.kserve_lean import (
     InferenceServicer,
@@ -15,10 +16,12 @@ from components.serve.kserve_lean import (
     grpc_predict_v2_pb2,
     grpc_predict_v2_pb2_grpc,
 )
+from components.serve.limits import HttpLimits
 from components.serve.metrics import REJECTED
 from components.serve.refusal import Refusal
 from components.serve.repository import BundleRepository
 
+logger = logging.getLogger(__name__)
 _STATUS = {
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.FAILED_PRECONDITION,
@@ -35,9 +38,12 @@ class Interceptor(aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None:
             return handler
 
-        async def guarded(request: Any, context: aio.ServicerContext) -> Any:
+        async def guarded(message: bytes, context: aio.ServicerContext) -> Any:
             try:
-                return await handler.unary_unary(request, context)
+                return await handler.unary_unary(handler.request_deserializer(message), context)
+            except DecodeError:
+                REJECTED.labels("bad_protobuf").inc()
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The message cannot be read.")
             except Refusal as refusal:
                 REJECTED.labels(refusal.reason).inc()
                 status = _STATUS.get(refusal.status, grpc.StatusCode.INVALID_ARGUMENT)
@@ -47,8 +53,11 @@ class Interceptor(aio.ServerInterceptor):
                 await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
             except ModelNotReady as error:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            except Exception:
+                logger.exception("a call failed")
+                await context.abort(grpc.StatusCode.INTERNAL, "The server failed; its log says why.")
 
-        return grpc.unary_unary_rpc_method_handler(guarded, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(guarded, None, handler.response_serializer)
 
 
 class Servicer(InferenceServicer):

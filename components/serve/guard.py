@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -12,21 +11,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from components.serve.limits import HttpLimits
 from components.serve.metrics import REJECTED
 from components.serve.refusal import Refusal, overloaded
-
-
-@dataclass(frozen=True)
-class HttpLimits:
-    """Limits of one request and of all that are being received."""
-
-    body_bytes: int = 32 * 1024 * 1024
-    bodies_bytes: int = 256 * 1024 * 1024  # of all requests that are being received or answered
-    header_seconds: float = 10.0
-    body_seconds: float = 30.0
-
-
-DEFAULT_HTTP_LIMITS = HttpLimits()
 
 
 def error_response(refusal: Refusal) -> Response:

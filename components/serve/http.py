@@ -26,6 +26,10 @@ PAGE = Path(__file__).parent / "page"
 _REPLACED = {
     "/v1/models/{model_name}:predict",
     "/v1/models/{model_name}:explain",  # there is no explainer
+    "/v1/models/{model_name}",
+    "/v2/health/ready",
+    "/v2/models/{model_name}",
+    "/v2/models/{model_name}/ready",
     "/v2/models/{model_name}/infer",
     "/v2/models/{model_name}/versions/{model_version}",
     "/v2/models/{model_name}/versions/{model_version}/ready",
@@ -63,6 +67,8 @@ class Routes:
             router.add_api_route(
                 path, self.infer, methods=["POST"], openapi_extra={"requestBody": _INFER_BODY}, responses=_ERRORS
             )
+        router.add_api_route("/v1/models/{model_name}", self.model_ready, methods=["GET"], responses=_ERRORS)
+        router.add_api_route("/v2/models/{model_name}/ready", self.model_ready, methods=["GET"], responses=_ERRORS)
         router.add_api_route("/v2/health/ready", self.server_ready, methods=["GET"], responses=_ERRORS)
         version = "/v2/models/{model_name}/versions/{model_version}"
         router.add_api_route("/v2/models/{model_name}", self.metadata, methods=["GET"], responses=_ERRORS)
@@ -79,6 +85,7 @@ class Routes:
         for error, handler in ((Refusal, _refused), (ModelNotFound, _not_found), (HTTPException, _http_error)):
             app.add_exception_handler(error, handler)
         app.add_exception_handler(ModelNotReady, _not_ready)
+        app.add_exception_handler(Exception, _failed)
 
     async def predict(self, model_name: str, request: Request) -> Response:
         """Count the items in photos: an image file as the body, a form with files, or JSON with base64."""
@@ -144,6 +151,15 @@ class Routes:
             "inputs": model.get_input_types(),
             "outputs": model.get_output_types(),
         }
+
+    async def model_ready(self, model_name: str) -> dict[str, Any]:
+        """Whether a model takes requests."""
+        if ":" in model_name:  # of a verb, which wants POST; a model's name holds no colon
+            raise HTTPException(405, headers={"Allow": "POST"})
+        model = self._repository.model(model_name)
+        if not model.ready or self._health.is_draining:
+            raise ModelNotReady(model_name)
+        return {"name": model_name, "ready": True}
 
     async def version_ready(self, model_name: str, model_version: str) -> dict[str, Any]:
         """Whether a version of a model takes requests."""
@@ -220,6 +236,11 @@ async def _not_found(_: Request, error: Exception) -> Response:
 
 async def _not_ready(_: Request, error: Exception) -> Response:
     return error_response(Refusal(503, "not_ready", str(error), retry_after=1))
+
+
+async def _failed(_: Request, error: Exception) -> Response:  # noqa: ARG001
+    # Uvicorn logs the traceback; the caller gets none of it.
+    return error_response(Refusal(500, "failed", "The server failed; its log says why."))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ from pathlib import Path
 from components.core.layout import MODEL_NAME
 from components.core.runtime import RUNTIMES
 from components.serve.engine import EngineOptions
+from components.serve.limits import HttpLimits
 
 MOUNTED = Path("/mnt/models")  # where KServe puts a model
 
@@ -23,13 +24,13 @@ class ServeOptions:
     grpc_port: int
     enable_grpc: bool
     max_photos: int
-    max_body_bytes: int
+    limits: HttpLimits
     engine: EngineOptions
 
 
 def parse(arguments: list[str] | None = None) -> ServeOptions:
     """Parse the command line; a wrong one ends the process with a usage message."""
-    default = EngineOptions()
+    default, limits = EngineOptions(), HttpLimits()
     parser = argparse.ArgumentParser(
         prog="python -m components.serve",
         description="Serves a bundle by the KServe protocols V1 and V2, over HTTP and gRPC.",
@@ -51,6 +52,8 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
     add("--queue", type=_positive, default=default.queue_limit, help="photos that may wait; beyond, 503 at once")
     add("--max_photos", type=_positive, default=32, help="photos in one request at most")
     add("--max_body_mb", type=_positive, default=32, help="size of a request at most, in MB")
+    add("--header_seconds", type=float, default=limits.header_seconds, help="time for a request's headers to arrive")
+    add("--body_seconds", type=float, default=limits.body_seconds, help="time for a request's body to arrive")
     given = parser.parse_args(arguments)
     if given.max_photos > given.queue:
         parser.error("--max_photos must not exceed --queue, or the largest requests could never be taken")
@@ -63,7 +66,11 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
         grpc_port=given.grpc_port,
         enable_grpc=given.enable_grpc,
         max_photos=given.max_photos,
-        max_body_bytes=given.max_body_mb * 1024 * 1024,
+        limits=HttpLimits(
+            body_bytes=given.max_body_mb * 1024 * 1024,
+            header_seconds=given.header_seconds,
+            body_seconds=given.body_seconds,
+        ),
         engine=EngineOptions(
             runtime=given.runtime,
             precision=given.precision,

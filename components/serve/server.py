@@ -10,9 +10,10 @@ import uvicorn
 
 from components.core.errors import UserError
 from components.serve.grpc_service import GrpcServer, Servicer
-from components.serve.guard import Guard, HttpLimits, protocol_with_header_timeout
+from components.serve.guard import Guard, protocol_with_header_timeout
 from components.serve.http import Routes
 from components.serve.kserve_lean import ModelServer, RESTServer, _RefreshingServer
+from components.serve.limits import HttpLimits
 from components.serve.model import BinCounter
 from components.serve.options import ServeOptions
 from components.serve.repository import BundleRepository
@@ -37,7 +38,6 @@ class CountingServer(ModelServer):
         )
         self._options = options
         self._repository = repository
-        self._limits = HttpLimits(body_bytes=options.max_body_bytes)
         self._stopping: asyncio.Event | None = None
 
     @property
@@ -66,7 +66,7 @@ class CountingServer(ModelServer):
                 self.dataplane, self.model_repository_extension, self._repository, self._options.max_photos
             )
             address = f"{_bracketed(self._options.host)}:{self.grpc_port}"
-            grpc_server = GrpcServer(servicer, address, self._limits)
+            grpc_server = GrpcServer(servicer, address, self.limits)
             serving.append(asyncio.create_task(grpc_server.start()))
         stop = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([*serving, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -78,8 +78,8 @@ class CountingServer(ModelServer):
 
     @property
     def limits(self) -> HttpLimits:
-        """Limits of one request."""
-        return self._limits
+        """Limits of requests."""
+        return self._options.limits
 
     def routes(self) -> Routes:
         """The routes that take the place of KServe's own."""
