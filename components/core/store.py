@@ -243,10 +243,12 @@ def open_store(uri: str) -> Store:
 
 
 def _object_client(access: Access) -> S3Store:
+    # Left out for AWS itself: obstore takes no None for it.
+    endpoint: dict[str, Any] = {"endpoint": access.endpoint} if access.endpoint else {}
     return S3Store(
         access.location.bucket,
         prefix=access.location.prefix or None,
-        endpoint=access.endpoint,
+        **endpoint,
         region=access.region,
         skip_signature=not access.signed,
         virtual_hosted_style_request=access.endpoint is None,
@@ -292,6 +294,7 @@ class _Patience:
         self.store = store
         self.listed = listed
         self.failures = 0
+        self.missed = 0  # answers that the key is not there, among the failures
 
     def after(self, error: Exception) -> float:
         """Seconds to wait before the next attempt. Raises ours in place of `error` when there is none."""
@@ -300,9 +303,10 @@ class _Patience:
         status, code = _status_and_code(error)
         self.store.answered |= status > 0
         missing = status == 404 or isinstance(error, FileNotFoundError)
+        self.missed += missing
         if isinstance(error, AlreadyExistsError) or status == 412:
             raise ObjectExists(str(place)) from error
-        if missing and code != "NoSuchBucket" and (not self.listed or self.failures >= MISSING_ATTEMPTS):
+        if missing and code != "NoSuchBucket" and (not self.listed or self.missed >= MISSING_ATTEMPTS):
             raise ObjectMissing(str(place)) from error
         sentence = _refusal(error, status, code, place)
         if sentence:

@@ -40,7 +40,7 @@ def download(
     if splits.empty:
         raise UserError(f"{splits_path} lists no bin; run the split again.")
     image_ids = sorted(splits["image_id"])
-    pieces = asyncio.run(_fetch_all(options, image_ids, rejects_path))
+    pieces = asyncio.run(fetch_and_pack(options, image_ids, rejects_path))
     rejects = [reject for piece in pieces for reject in piece.rejects]
     index = ShardIndex.of(options.data_uri, [piece.shard for piece in pieces if piece.shard is not None])
     if not index.images:
@@ -53,7 +53,8 @@ def download(
     return index
 
 
-async def _fetch_all(options: DownloadOptions, image_ids: list[str], rejects_path: Path) -> list[Piece]:
+async def fetch_and_pack(options: DownloadOptions, image_ids: list[str], rejects_path: Path) -> list[Piece]:
+    """Pieces of the whole download, in order; those of an earlier attempt are not fetched again. Raises UserError."""
     source, store = open_store(options.source), open_store(options.data_uri)
     log = PieceLog(store, str(source.location), image_ids, options.shard_bytes)
     pieces = await asyncio.to_thread(log.read)

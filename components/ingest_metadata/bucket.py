@@ -81,9 +81,7 @@ class BucketReader:
         self.source = source
         self.state = state
         self.sample = draw_sample(self._listed_ids(), limit, seed) if limit else None
-        settings = json.dumps(
-            [str(source.location), source.access.endpoint, limit, seed if limit else 0, STATE_VERSION]
-        )
+        settings = json.dumps([str(source.location), limit, seed if limit else 0, STATE_VERSION])
         self.prefix = state_prefix("ingest_metadata", hashlib.sha256(settings.encode()).hexdigest()[:16])
         self.reused = 0
         self._requests = asyncio.Semaphore(REQUESTS)

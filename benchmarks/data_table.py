@@ -1,0 +1,110 @@
+"""The human table of benchmarks.data."""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+FULL_SIZE = 536_434
+FULL_BYTES = 30.5e9
+
+
+class Measured(BaseModel):
+    """One process: what it did how often, in what time, with what peak of resident memory."""
+
+    name: str
+    latency_ms: int
+    items: int
+    seconds: float
+    peak_mb: float
+
+    @property
+    def rate(self) -> float:
+        """Items a second."""
+        return self.items / self.seconds
+
+
+def table(runs: Sequence[Measured], machine: str, day: str) -> str:
+    """Markdown with a row for every goal, whether it was reached, and the single measurements."""
+    lines = [
+        "# Data",
+        "",
+        f"`make bench-data`, {day}, {machine}; a local store on the same machine, made objects.",
+        "",
+        "| what | result | goal | |",
+        "| --- | --- | --- | --- |",
+        *(f"| {what} | {result} | {goal} | {'met' if met else 'missed'} |" for what, result, goal, met in _goals(runs)),
+        "",
+        *_on_paper(runs),
+        "",
+        "| measurement | added latency | items | seconds | items a second | peak MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *(
+            f"| {run.name} | {run.latency_ms} ms | {run.items:,} | {run.seconds:.2f} | {run.rate:,.0f} "
+            f"| {run.peak_mb:.0f} |"
+            for run in runs
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _goals(runs: Sequence[Measured]) -> list[tuple[str, str, str, bool]]:
+    goals = []
+
+    def compare(what: str, ours: str, other: str, latency_ms: int, goal: float) -> None:
+        one, two = _find(runs, ours, latency_ms).rate, _find(runs, other, latency_ms).rate
+        result = f"{one:,.0f}/s against {two:,.0f}/s: {one / two:.1f} times"
+        goals.append((f"{what}, {latency_ms} ms", result, f"at least {goal:g} times", one / two >= goal))
+
+    sharded = "images fetched, checked and sharded, against the loop of `download_file`"
+    compare(sharded, "images-ours", "images-loop", 0, 4)
+    compare(sharded, "images-ours", "images-loop", 30, 30)
+    for latency_ms in (0, 30):
+        compare("images fetched to disk, against `s5cmd cp`", "fetch-ours", "fetch-s5cmd", latency_ms, 1.2)
+    for latency_ms in (0, 30):
+        compare(
+            "metadata to records, against boto3 with 32 threads",
+            "metadata-ours",
+            "metadata-boto3-threads",
+            latency_ms,
+            3,
+        )
+    split = _find(runs, "split-step", 0)
+    result = f"{split.seconds:.1f} s, {split.peak_mb:.0f} MB"
+    goals.append((f"split of {split.items:,} rows", result, "5 s, 1 GB", split.seconds < 5 and split.peak_mb < 1000))
+    ingests = [run for run in runs if run.name == "ingest-step"]
+    rates, peaks = [run.rate for run in ingests], [run.peak_mb for run in ingests]
+    counts = ", ".join(f"{run.items:,}" for run in ingests)
+    goals.append(
+        (
+            f"ingest of {counts} objects: time",
+            ", ".join(f"{run.seconds:.0f} s" for run in ingests),
+            "linear (rates within 20 %)",
+            max(rates) <= 1.2 * min(rates),
+        )
+    )
+    flat = max(peaks) <= 1.1 * min(peaks) and max(peaks) < 600
+    result = ", ".join(f"{peak:.0f} MB" for peak in peaks)
+    goals.append((f"ingest of {counts} objects: peak memory", result, "flat within 10 %, under 600 MB", flat))
+    return goals
+
+
+def _on_paper(runs: Sequence[Measured]) -> list[str]:
+    ingest = [run for run in runs if run.name == "ingest-step"][-1]
+    far_metadata, far_images = _find(runs, "metadata-ours", 30), _find(runs, "images-ours", 30)
+    images = _find(runs, "images-ours", 0)
+    line = FULL_BYTES / FULL_SIZE * far_images.rate * 8 / 1e6
+    beside = f"ingest {_duration(FULL_SIZE / ingest.rate)}, download {_duration(FULL_SIZE / images.rate)}"
+    far = f"{_duration(FULL_SIZE / far_metadata.rate)} and {_duration(FULL_SIZE / far_images.rate)}"
+    return [
+        f"On paper for all {FULL_SIZE:,} bins at the rates below: beside the store {beside}; with 30 ms of latency {far}.",
+        "Assumptions: one machine like this one, which in the measurement runs the store too (a far store leaves it both",
+        f"cores); no throttling; a line of {line:,.0f} Mbit/s for the photos; the shards are written to a near store.",
+    ]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _find(runs: Sequence[Measured], name: str, latency_ms: int) -> Measured:
+    return next(run for run in runs if run.name == name and run.latency_ms == latency_ms)

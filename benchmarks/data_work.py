@@ -1,0 +1,165 @@
+"""One measurement of benchmarks.data as a process: does the work and prints its seconds as the last line."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from components.core.concurrent import REQUESTS, in_order
+from components.core.layout import DATA_BUCKET, SOURCE_BUCKET, image_key, metadata_key
+from components.core.records import RECORDS_SCHEMA, Record, TableWriter
+from components.core.store import open_store
+from components.download.download import DownloadOptions, fetch_and_pack
+from components.ingest_metadata.bucket import BucketReader
+from components.ingest_metadata.ingest import IngestOptions, ingest
+from components.ingest_metadata.parse import parse_metadata
+from components.split.divide import SplitOptions
+from components.split.split import split
+
+IMAGES_URI = f"s3://{SOURCE_BUCKET}/images"
+METADATA_URI = f"s3://{SOURCE_BUCKET}/metadata"
+RECORDS_NAME = "made-records"
+THREADS = 32
+BATCH = 32
+
+
+def ids(count: int) -> list[str]:
+    """The first made ids."""
+    return [f"{number:05d}" for number in range(1, count + 1)]
+
+
+def client(connections: int = 10) -> Any:
+    """A boto3 client as most people make it."""
+    config = Config(max_pool_connections=connections, s3={"addressing_style": "path"})
+    return boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], config=config)
+
+
+def fresh_data_uri() -> str:
+    """A place of our bucket that knows nothing yet."""
+    return f"s3://{DATA_BUCKET}/{uuid.uuid4().hex}"
+
+
+def images_loop(count: int, folder: Path) -> None:
+    """What the original did: download_file, one after the other; it checks nothing."""
+    s3 = client()
+    for image_id in ids(count):
+        s3.download_file(SOURCE_BUCKET, f"images/{image_key(image_id)}", str(folder / f"{image_id}.jpg"))
+
+
+def images_ours(count: int, folder: Path) -> None:
+    """The download step without its report: fetched, checked, decoded, hashed, packed and stored as shards."""
+    options = DownloadOptions(IMAGES_URI, fresh_data_uri())
+    asyncio.run(fetch_and_pack(options, ids(count), folder / "rejects"))
+
+
+def fetch_boto3_threads(count: int, folder: Path) -> None:
+    """download_file in threads."""
+    s3 = client(THREADS)
+
+    def one(image_id: str) -> None:
+        s3.download_file(SOURCE_BUCKET, f"images/{image_key(image_id)}", str(folder / f"{image_id}.jpg"))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(one, ids(count)))
+
+
+def fetch_s5cmd(count: int, folder: Path) -> None:
+    """s5cmd cp with its defaults (256 workers)."""
+    program = Path(sys.executable).with_name("s5cmd")
+    source = f"s3://{SOURCE_BUCKET}/images/bin-images/*"
+    command = [str(program), "--endpoint-url", os.environ["AWS_ENDPOINT_URL"], "cp", source, f"{folder}/"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert len(list(folder.glob("*.jpg"))) == count
+
+
+def fetch_ours(count: int, folder: Path) -> None:
+    """Our store's client, to disk; length and ETag are checked on the way."""
+    store = open_store(IMAGES_URI)
+
+    async def fetch(batch: list[str]) -> None:
+        photos = await asyncio.gather(*(store.get_async(image_key(image_id), listed=True) for image_id in batch))
+        await asyncio.to_thread(save, batch, photos)
+
+    def save(batch: list[str], photos: list[bytes]) -> None:
+        for image_id, photo in zip(batch, photos, strict=True):
+            (folder / f"{image_id}.jpg").write_bytes(photo)
+
+    async def run() -> None:
+        names = ids(count)
+        batches = [names[start : start + BATCH] for start in range(0, count, BATCH)]
+        async for _ in in_order(batches, fetch, REQUESTS // BATCH):
+            pass
+
+    asyncio.run(run())
+
+
+def metadata_boto3_threads(count: int, folder: Path) -> None:
+    """get_object in 32 threads, and the same parser."""
+    s3 = client(THREADS)
+
+    def one(image_id: str) -> Record:
+        body = s3.get_object(Bucket=SOURCE_BUCKET, Key=f"metadata/{metadata_key(image_id)}")["Body"].read()
+        return parse_metadata(image_id, body)
+
+    with ThreadPoolExecutor(THREADS) as pool, TableWriter(folder / "records", RECORDS_SCHEMA) as table:
+        table.append(pool.map(one, ids(count)))
+
+
+def metadata_ours(_: int, folder: Path) -> None:
+    """The reading of the ingest step: listing, records, state and table."""
+    reader = BucketReader(open_store(METADATA_URI), open_store(fresh_data_uri()), 0, 0)
+
+    async def run() -> None:
+        with TableWriter(folder / "records", RECORDS_SCHEMA) as table:
+            async for outcomes in reader.read():
+                table.append(outcome for outcome in outcomes if isinstance(outcome, Record))
+
+    asyncio.run(run())
+
+
+def ingest_step(_: int, folder: Path) -> None:
+    """The whole step with its report."""
+    options = IngestOptions(METADATA_URI, fresh_data_uri())
+    ingest(options, folder / "records", folder / "rejects", folder / "report.html")
+
+
+def split_step(_: int, folder: Path) -> None:
+    """The whole step on the table that the parent made."""
+    records = Path(os.environ["BENCH_FOLDER"]) / RECORDS_NAME
+    split(records, SplitOptions(), "", folder / "splits", folder / "lists", folder / "report.html")
+
+
+WORK: dict[str, Callable[[int, Path], None]] = {
+    "images-loop": images_loop,
+    "images-ours": images_ours,
+    "fetch-boto3-threads": fetch_boto3_threads,
+    "fetch-s5cmd": fetch_s5cmd,
+    "fetch-ours": fetch_ours,
+    "metadata-boto3-threads": metadata_boto3_threads,
+    "metadata-ours": metadata_ours,
+    "ingest-step": ingest_step,
+    "split-step": split_step,
+}
+
+
+def main() -> None:
+    """Do the work named by the first argument on as many items as the second says."""
+    name, count = sys.argv[1], int(sys.argv[2])
+    with tempfile.TemporaryDirectory(dir=os.environ["BENCH_FOLDER"]) as folder:
+        started = time.monotonic()
+        WORK[name](count, Path(folder))
+        print(time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    main()
