@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-import pandas as pd
 import psutil
 import pytest
 from small_model import SmallData, write_small_bundle, write_small_data
@@ -18,7 +17,6 @@ from components.core.errors import UserError
 from components.core.layout import LATEST_KEY
 from components.core.predictions import read_predictions, write_predictions
 from components.core.registry import Registry
-from components.core.verdict import Verdict
 from components.deploy import local
 from components.deploy.deploy import Inputs, deploy, open_target, roll_back
 from components.deploy.local import LocalTarget
@@ -72,6 +70,10 @@ def test_a_good_model_goes_into_service_and_again_changes_nothing(models, monkey
     assert latest["figures"]["accuracy"] > 0.5
     assert deploy(inputs, models.uri, LocalTarget()) == record
     assert len(models.registry.deployments()) == 1
+    golden = [request.answer.image_id for request in models.registry.golden(record.version)]
+    predictions = read_predictions(inputs.predictions)
+    assert len(golden) == len(set(golden)) == 16
+    assert set(golden) <= set(predictions.loc[predictions["subset"] == "test", "image_id"])
     assert no_server_left()
 
 
@@ -120,10 +122,10 @@ def test_a_verdict_about_another_model_is_refused(models):
 
 def test_a_model_that_went_into_service_meanwhile_is_not_overwritten_unseen(models):
     late = models.judged("late", shift=0.01)
-    first = deploy(models.judged("first"), models.uri, LocalTarget())
-    with pytest.raises(UserError, match=f"Version {first.version} went into service after the gate compared with none"):
+    models.registry.advance(None, "0123456789ab", "", "", "local", None)
+    with pytest.raises(UserError, match="Version 0123456789ab went into service after the gate compared with none"):
         deploy(late, models.uri, LocalTarget())
-    assert models.registry.serving() == first.version
+    assert models.registry.serving() == "0123456789ab"
 
 
 def test_a_deployer_that_is_overtaken_while_it_checks_loses(models, monkeypatch):
@@ -179,15 +181,3 @@ def test_the_step_runs_from_a_shell_and_a_broken_verdict_is_one_sentence(models)
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert re.fullmatch(r"error: There is no verdict at .* that can be read; run gate again\.\n", run.stderr)
-
-
-def test_every_test_bin_may_be_a_golden_request_once(models):
-    inputs = models.judged("first")
-    record = deploy(inputs, models.uri, LocalTarget())
-    golden = models.registry.golden(record.version)
-    ids = [request.answer.image_id for request in golden]
-    predictions = read_predictions(inputs.predictions)
-    assert len(ids) == len(set(ids)) == 16
-    assert set(ids) <= set(predictions.loc[predictions["subset"] == "test", "image_id"])
-    assert isinstance(predictions, pd.DataFrame)
-    assert Verdict.read(inputs.verdict).version == record.version
