@@ -239,7 +239,7 @@ def _out_of_range(chosen: Measured, quantities: NDArray[np.int64], max_count: in
     return out_of_range_figures((quantities < 1) | (quantities > max_count), chosen.out_of_range.astype(np.float64))
 
 
-def _ece(logits: NDArray[np.float32], quantities: NDArray[np.int64]) -> float:
+def _ece(logits: NDArray[np.floating], quantities: NDArray[np.int64]) -> float:
     return calibration_error(quantities, torch.softmax(torch.from_numpy(logits), 1).numpy().astype(np.float64))
 
 

@@ -115,7 +115,7 @@ def write_study(results: Sequence[TrialResult], path: Path) -> None:
     for colour, batch in zip(SERIES, BATCH_SIZES, strict=True):
         shown = [result for result in results if result.batch_size == batch and result.loss is not None]
         if shown:
-            rates, losses = [result.learning_rate for result in shown], [result.loss for result in shown]
+            rates, losses = zip(*((result.learning_rate, result.loss or 0.0) for result in shown), strict=True)
             axes.scatter(rates, losses, color=colour, label=f"batch {batch}", zorder=3)
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")

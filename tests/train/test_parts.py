@@ -2,8 +2,9 @@
 
 import itertools
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -260,20 +261,34 @@ def test_decoded_photos_are_those_the_decoder_gives(small_data):
         assert np.array_equal(cache.read([row])[0], cache.pixels[row])
 
 
-def _open(index: Path, size: int) -> int:
-    return len(open_pixels(ShardIndex.read(index), size).rows)
+OPEN = """
+import sys
+from components.core.pixel_cache import open_pixels
+from components.core.shards import ShardIndex
+print(len(open_pixels(ShardIndex.read(sys.argv[1]), 24).rows))
+"""
 
 
 def test_several_processes_decode_once(small_data):
-    with multiprocessing.get_context("fork").Pool(3) as pool:
-        assert pool.starmap(_open, [(small_data.index, 24)] * 3) == [96] * 3
+    root = Path(__file__).parent.parent.parent
+    command = [sys.executable, "-c", OPEN, str(small_data.index)]
+    started = [
+        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    answers = [process.communicate(timeout=120) for process in started]
+    assert [answer.strip() for answer, _ in answers] == ["96"] * 3
+    assert sum("decode at 24 px" in said for _, said in answers) == 1
     folder = Path(os.environ["BIN_COUNTER_CACHE"]) / "pixels"
     assert len([path for path in folder.iterdir() if path.is_dir()]) == 1
 
 
 def test_an_interrupted_decode_leaves_nothing(small_data, monkeypatch):
     index = ShardIndex.read(small_data.index)
-X
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.core.pixel_cache.decode_squashed", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_pixels(index, 24)
     folder = Path(os.environ["BIN_COUNTER_CACHE"]) / "pixels"
