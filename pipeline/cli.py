@@ -36,7 +36,10 @@ def main() -> None:
         if arguments.command in CLUSTER_COMMANDS:
             sys.exit(arguments.start(arguments))
         parameters = parse_parameters(arguments.assignments)
-        # Imported late: kfp takes a second to import, and a mistake in the parameters should show at once.
+        # Imported late: kfp takes seconds to import, and a mistake in the parameters should show at once.
+        from pipeline.inputs import check_inputs
+
+        check_inputs(parameters)
         from pipeline.local import run_local
 
         run_local(parameters)
