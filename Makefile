@@ -18,7 +18,7 @@ help: ## list the targets
 
 # What `make pipeline` and `make submit` take as NAME=value; the descriptions are in pipeline/parameters.py.
 PARAMETERS := SOURCE LIMIT MAX_COUNT SEED VALIDATION_SHARE TEST_SHARE FILE_LISTS MAX_REJECT_SHARE RECIPE EPOCHS \
-  IMAGE_SIZE BACKBONE WEIGHTS OVERRIDES MARGIN FORCE DATA_URI MODELS_URI
+  IMAGE_SIZE BACKBONE WEIGHTS OVERRIDES TUNE TRIALS MARGIN FORCE DATA_URI MODELS_URI
 SETTINGS := PYTHON
 # Unknown names are passed on too, so that a misspelt one is answered with a sentence and not ignored.
 GIVEN = $(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word)))))

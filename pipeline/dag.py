@@ -18,7 +18,8 @@ from components.summarise.component import summarise
 from components.train.component import train
 from components.train_job.component import train_job
 from pipeline.parameters import Parameters
-from pipeline.resources import GpuPool, Placement
+from pipeline.resources import TRAIN_IMAGE_STEPS, GpuPool, Placement
+from pipeline.tuning import choose_overrides
 
 PIPELINE_NAME = "bin-counter"
 DESCRIPTION = "Learns to count the items in a bin from its photo, and deploys it."
@@ -64,6 +65,8 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
         backbone: str = DEFAULT.backbone,
         weights: str = DEFAULT.weights,
         overrides: str = DEFAULT.overrides,
+        tune: bool = DEFAULT.tune,
+        trials: int = DEFAULT.trials,
         champion: str = "",
         margin: float = DEFAULT.margin,
         force: bool = DEFAULT.force,
@@ -82,7 +85,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
         pool = GpuPool(accelerator_type, accelerator_count, gpu_node_selector, gpu_tolerations, train_cpu, train_memory)
 
         def place(task: dsl.PipelineTask, step: str) -> None:
-            task.set_container_image(train_image if step == "train" else pipeline_image)
+            task.set_container_image(train_image if step in TRAIN_IMAGE_STEPS else pipeline_image)
             # These are about what is so now: a cached step would not look, and would not deploy.
             task.set_caching_options(step not in ("champion", "deploy", "summarise"))
             if placement is not None:
@@ -124,6 +127,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
                 "seed": seed,
                 "data_uri": data_uri,
             }
+            training["overrides"] = choose_overrides(tune, trials, training, place)
             if placement is not None and placement.train_on == "trainjob":
                 trained = train_job(**training, **placement.train_job_arguments(train_image, pool))
                 place(trained, "train_job")

@@ -30,6 +30,8 @@ class Parameters(BaseModel):
     backbone: str = Field("", description="a timm or torchvision model")
     weights: str = Field("", description="the backbone's weights, as a path or s3:// address")
     overrides: str = Field("{}", description="further fields of the recipe, as a JSON object")
+    tune: bool = Field(False, description="try learning rates and batch sizes first, and train with the best")
+    trials: int = Field(defaults.TRIALS, ge=1, le=100, description="number of trials with TUNE=true")
     margin: float = Field(0.0, ge=0, lt=1, description="accuracy that the gate asks for above the baseline's interval")
     force: bool = Field(False, description="deploy whatever the gate says")
     data_uri: str = Field(f"s3://{DATA_BUCKET}", pattern="^s3://", description="our bucket for shards and checkpoints")

@@ -42,6 +42,10 @@ STEPS = {
     "split": StepResources(("500m", "2"), ("2Gi", "8Gi"), timeout=HOUR, retries=2),
     "download": StepResources(("2", "4"), ("2Gi", "8Gi"), timeout=12 * HOUR, retries=3),
     "train": StepResources(("4", "4"), ("16Gi", "16Gi"), timeout=24 * HOUR, retries=3),
+    "tune_plan": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=600, retries=2),
+    "tune_trial": StepResources(("4", "4"), ("16Gi", "16Gi"), timeout=24 * HOUR, retries=3),
+    "tune_select": StepResources(("100m", "1"), ("1Gi", "4Gi"), timeout=600, retries=2),
+    "tune_not": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=600, retries=2),
     "train_job": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=24 * HOUR, retries=3),
     "evaluate": StepResources(("2", "4"), ("4Gi", "8Gi"), timeout=2 * HOUR, retries=2),
     "champion": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
@@ -49,6 +53,10 @@ STEPS = {
     "deploy": StepResources(("500m", "2"), ("1Gi", "4Gi"), timeout=2 * HOUR, retries=0),
     "summarise": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
 }
+
+
+GPU_STEPS = ("train", "tune_trial")
+TRAIN_IMAGE_STEPS = ("train", "tune_plan", "tune_trial", "tune_select", "tune_not")
 
 
 @dataclass(frozen=True)
@@ -154,9 +162,9 @@ class Placement:
     def apply(self, task: dsl.PipelineTask, step: str, pool: GpuPool) -> None:
         """Set on `task` all that `step` needs; `pool` holds the pipeline's own parameters."""
         resources = STEPS[step]
-        if step.startswith("train"):
+        if step in (*GPU_STEPS, "train_job"):
             resources = replace(resources, timeout=self.train_timeout)
-        if step == "train":
+        if step in GPU_STEPS:
             self._on_gpu_pool(task, pool)
         else:
             self._off_gpu_pool(task, resources)

@@ -21,7 +21,6 @@ from components.train.train import Job, fit, prepare
 # The original's search space: learning rate log-uniform, batch size one of four.
 LEARNING_RATES = (0.001, 0.1)
 BATCH_SIZES = (32, 64, 128, 256)
-DEFAULT_TRIALS = 4
 
 
 class TrialResult(BaseModel):

@@ -1,0 +1,32 @@
+"""The study in the DAG: trials in parallel, and the overrides that the final model is trained with."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kfp import dsl
+
+from components.train.tuning_component import tune_not, tune_plan, tune_select, tune_trial
+
+PARALLEL_TRIALS = 2
+
+
+def choose_overrides(
+    tune: Any, trials: Any, training: dict[str, Any], place: Callable[[dsl.PipelineTask, str], None]
+) -> Any:
+    """The channel of `overrides` for training: those given, or with `tune` the best trial's.
+
+    `training` holds the arguments of `train`; `place` puts each task where it runs.
+    """
+    overrides = training["overrides"]
+    with dsl.If(tune == True, name="tune"):  # noqa: E712 - a KFP condition, not Python's
+        planned = tune_plan(trials=trials)
+        place(planned, "tune_plan")
+        with dsl.ParallelFor(planned.output, parallelism=PARALLEL_TRIALS, name="trials") as trial:
+            tried = tune_trial(trial=trial, trials=trials, **training)
+            place(tried, "tune_trial")
+        selected = tune_select(results=dsl.Collected(tried.outputs["result"]), overrides=overrides)
+        place(selected, "tune_select")
+    with dsl.Else(name="as-given"):
+        kept = tune_not(overrides=overrides)
+        place(kept, "tune_not")
+    return dsl.OneOf(selected.outputs["Output"], kept.output)
