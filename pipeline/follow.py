@@ -1,5 +1,6 @@
 """Follow a run on a cluster in the terminal, step by step, to its end."""
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +87,13 @@ def _figures(run: Any) -> str:
     """What is in service now, where the models' bucket can be read from here."""
     parameters = (run.runtime_config.parameters if run.runtime_config else None) or {}
     models_uri = parameters.get("models_uri", "s3://models")
+    elsewhere = "Its figures are in the outputs of evaluate and summarise, on the run's page."
+    if "AWS_ENDPOINT_URL" not in os.environ:
+        return elsewhere
     try:
         current = Registry.open(models_uri).current()
     except UserError:
-        return "Its figures are in the outputs of evaluate and summarise, on the run's page."
+        return elsewhere
     if current is None:
         return "No model is in service."
     said = f"In service: version {current.version}"

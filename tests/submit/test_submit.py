@@ -1,0 +1,211 @@
+"""Submitting from a laptop: against a KFP API over HTTP, on every kind of Kubeflow, and when something is wrong."""
+
+import argparse
+import json
+import re
+import socket
+
+import pytest
+
+from components.core.errors import UserError
+from pipeline import connection, follow, submit
+from pipeline.connection import Server, connect
+from pipeline.submit import read_cron, read_parameters
+from tests.submit.kfp_api import KfpApi, serving
+
+GOOD = [
+    [("root", "RUNNING"), ("ingest-metadata", "RUNNING"), ("ingest-metadata-driver", "SUCCEEDED")],
+    [("root", "RUNNING"), ("ingest-metadata", "SUCCEEDED"), ("train", "RUNNING")],
+    [("root", "SUCCEEDED"), ("ingest-metadata", "SUCCEEDED"), ("train", "SUCCEEDED"), ("deploy", "SUCCEEDED")],
+]
+BAD = [[("root", "FAILED"), ("ingest-metadata", "SUCCEEDED"), ("train", "FAILED"), ("summarise", "SUCCEEDED")]]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    for name in (connection.TOKEN_VARIABLE, connection.COOKIES_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(follow, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(follow.follow, "__defaults__", (0.01,))
+
+
+@pytest.fixture
+def api():
+    return KfpApi(states=GOOD)
+
+
+@pytest.fixture
+def host(api):
+    with serving(api) as address:
+        yield address
+
+
+def run(*words, schedule=False):
+    parser = argparse.ArgumentParser()
+    (submit.add_schedule_arguments if schedule else submit.add_arguments)(parser)
+    return submit.run(parser.parse_args(["--tag", "v1", *words]))
+
+
+def test_a_run_is_started_with_the_given_parameters_and_followed_to_its_end(api, host, capsys):
+    assert run("--host", host, "--preset", "gke", "EPOCHS=3", 'GPU_NODE_SELECTOR={"pool": "gpu"}') == 0
+    (sent,) = api.runs.values()
+    assert sent["runtime_config"]["parameters"] == {
+        "pipeline_image": "bin-counter-pipeline:v1",
+        "train_image": "bin-counter-train:v1",
+        "epochs": 3,
+        "gpu_node_selector": {"pool": "gpu"},
+    }
+    assert sent["service_account"] == "bin-counter-pipeline"
+    printed = capsys.readouterr().out
+    steps = re.findall(r"^  (\S+) +(\w+)$", printed, re.MULTILINE)
+    assert steps == [
+        ("ingest-metadata", "runs"),
+        ("ingest-metadata", "done"),
+        ("train", "runs"),
+        ("train", "done"),
+        ("deploy", "done"),
+    ]
+    assert f"{host}/#/runs/details/{sent['run_id']}" in printed.splitlines()[-1]
+
+
+def test_the_same_code_is_uploaded_once(api, host):
+    run("--host", host, "--no-follow")
+    run("--host", host, "--no-follow")
+    uploads = [path for method, path in api.requests if "/upload" in path]
+    assert len(uploads) == 2  # the pipeline, and its version under the revision's name
+    first, second = api.runs.values()
+    assert first["pipeline_version_reference"] == second["pipeline_version_reference"]
+
+
+def test_a_run_that_fails_ends_with_its_reason_and_status_1(api, host, capsys):
+    api.states, api.error = BAD, "No node fits."
+    assert run("--host", host) == 1
+    assert "The run FAILED in train: No node fits." in capsys.readouterr().out
+
+
+def test_a_connection_that_breaks_while_following_does_not_matter(api, host):
+    api.drop = 3
+    assert run("--host", host) == 0
+
+
+def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(api, host, capsys):
+    assert run("--host", host, "--dry-run", "EPOCHS=3") == 0
+    assert json.loads(capsys.readouterr().out)["parameters"]["epochs"] == 3
+    assert api.requests == []
+
+
+def test_a_kubeflow_with_several_users_takes_a_token_and_a_namespace(api, host, monkeypatch):
+    api.multi_user, api.token = True, "secret"
+    monkeypatch.setenv("KFP_TOKEN", "secret")
+    assert run("--host", host, "--namespace", "team", "--no-follow") == 0
+    assert [one["namespace"] for one in api.experiments.values()] == ["team"]
+
+
+def test_cookies_work_too(api, host, monkeypatch):
+    api.cookies = "session=abc"
+    monkeypatch.setenv("KFP_COOKIES", "session=abc")
+    assert run("--host", host, "--no-follow") == 0
+
+
+def test_inside_the_cluster_the_projected_token_is_used(monkeypatch, tmp_path):
+    (tmp_path / "token").write_text("projected\n")
+    monkeypatch.setattr(connection, "PROJECTED_TOKEN", tmp_path / "token")
+    server = Server.from_environment("in-cluster", "team")
+    assert server.token == "projected"
+    assert server.host == connection.IN_CLUSTER_HOST
+
+
+def test_a_schedule_replaces_the_one_before(api, host, capsys):
+    assert run("--host", host, "--cron", "0 3 * * 1", schedule=True) == 0
+    assert run("--host", host, "--cron", "0 4 * * 1", "SEED=1", schedule=True) == 0
+    (kept,) = api.recurring.values()
+    assert kept["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * 1"
+    assert kept["runtime_config"]["parameters"]["seed"] == 1
+    assert f"/#/recurringrun/details/{kept['recurring_run_id']}" in capsys.readouterr().out
+
+
+def refused(*words, schedule=False):
+    with pytest.raises(UserError) as caught:
+        run(*words, schedule=schedule)
+    return str(caught.value)
+
+
+def test_an_unreachable_host_is_one_sentence():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        message = refused("--host", f"http://127.0.0.1:{taken.getsockname()[1]}")
+    assert "cannot be reached" in message
+    assert "port-forward" in message
+
+
+def test_a_host_without_a_scheme_or_none_at_all_is_one_sentence():
+    assert "should begin with http" in refused("--host", "localhost:8080")
+    assert "No KFP was named" in refused()
+
+
+@pytest.mark.parametrize("given", ["", "wrong"])
+def test_an_unauthorised_host_says_which_variable_to_set(api, host, monkeypatch, given):
+    api.token = "secret"
+    monkeypatch.setenv("KFP_TOKEN", given)
+    assert "KFP_TOKEN" in refused("--host", host)
+
+
+def test_a_login_page_says_which_variable_to_set(api, host):
+    api.cookies = "session=abc"
+    assert "KFP_COOKIES" in refused("--host", host)
+
+
+def test_an_old_kfp_is_named_as_that(api, host):
+    api.version = "v1beta1"
+    assert "upgrade KFP to 2.0 or newer" in refused("--host", host)
+
+
+def test_several_users_and_no_namespace_is_one_sentence(api, host):
+    api.multi_user = True
+    assert "NAMESPACE=" in refused("--host", host)
+
+
+def test_a_namespace_that_is_not_there_is_one_sentence_and_starts_nothing(api, host):
+    api.multi_user = True
+    assert "check that the namespace exists" in refused("--host", host, "--namespace", "nowhere")
+    assert api.runs == {}
+
+
+def test_something_else_at_the_address_is_one_sentence(host, monkeypatch):
+    monkeypatch.setattr(connection, "HEALTH", "/apis/v2beta1/pipelines/upload_version")
+    with pytest.raises(UserError, match=r"check KFP_HOST|cannot be reached"):
+        connect(Server(host, "", "", ""))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["SOURCE=generated"], "give a bucket such as s3://aft-vbi-pds"),
+        (["GPU_NODE_SELECTOR={"], "is not JSON"),
+        (["DEPLOY_OPTIONS=[]"], "is not a JSON object"),
+        (["EPOCH=3"], "EPOCHS"),
+        (["EPOCHS=many"], "EPOCHS=many cannot be used"),
+    ],
+)
+def test_a_bad_parameter_is_refused_before_anything_is_sent(words, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        read_parameters(words)
+
+
+@pytest.mark.parametrize(("text", "cron"), [("0 3 * * 1", "0 0 3 * * 1"), ("0 0 3 ? * MON", "0 0 3 ? * MON")])
+def test_schedules_have_five_or_six_fields(text, cron):
+    assert read_cron(text) == cron
+
+
+@pytest.mark.parametrize("text", ["", "daily", "0 3 * *", "0 3 * * 1; rm"])
+def test_another_schedule_is_refused(text):
+    with pytest.raises(UserError, match="write five fields"):
+        read_cron(text)
+
+
+def test_a_tag_or_a_registry_that_cannot_be_is_refused():
+    assert "is not a tag" in refused("--host", "http://localhost:1", "--tag", "a b")
+    assert "without '://'" in refused("--host", "http://localhost:1", "--registry", "https://registry")
