@@ -28,6 +28,7 @@ def main() -> None:
             arguments.checkpoints,
             limit=arguments.limit,
             checkpoint_interval=arguments.checkpoint_interval,
+            trace=arguments.trace,
         )
         folder: Path = arguments.output
         outputs = Outputs(
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoints", default="", help="s3://bucket or a folder to keep and resume checkpoints in")
     parser.add_argument("--checkpoint-interval", type=float, default=60.0, help="seconds between two checkpoints")
     parser.add_argument("--logs", type=Path, default=None, help="folder for TensorBoard files")
+    parser.add_argument("--trace", type=Path, default=None, help="file for a torch.profiler trace of a few steps")
     parser.add_argument("--output", type=Path, required=True, help="folder for model/, train.html and curves.png")
     return parser
 

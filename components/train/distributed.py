@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -53,7 +54,8 @@ class Processes:
         if self.number == 1:
             return model
         if self.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            # Not torch's own: that one would drop the activation which timm's batch norm carries.
+            model = convert_sync_batchnorm(model)
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,7 +29,7 @@ from components.train.distributed import Processes
 from components.train.history import EpochRecord
 from components.train.inspect import Inspector
 from components.train.losses import class_weights, losses
-from components.train.measure import Times, UseSampler
+from components.train.measure import Times, Use, UseSampler, tracing
 from components.train.model import Classes, Normalise
 from components.train.optimise import create_optimiser, learning_rate_at
 from components.train.recipes import Recipe
@@ -36,6 +37,7 @@ from components.train.rules import Evidence, Finding, check
 
 STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM, as a shell says it
 _VALIDATION_BATCH = 64
+_NOTES_AT_ONCE = 20
 _NORM_LOOKS = 20  # a look at the layers' gradients in so many steps
 
 
@@ -81,6 +83,7 @@ class Outcome:
     step_losses: list[float]
     gradient_norms: list[float]
     stopped: str  # why the run ended before its last epoch, or ""
+    use: list[Use]  # of the machine, about every second since the last start
 
 
 class Training:
@@ -96,9 +99,11 @@ class Training:
         processes: Processes,
         checkpoints: Checkpoints,
         on_epoch: Callable[[EpochRecord], None] = lambda _: None,
+        trace: Path | None = None,
     ) -> None:
         self.recipe, self.classes, self.inputs, self.seed = recipe, classes, inputs, seed
         self.processes, self.checkpoints, self.on_epoch = processes, checkpoints, on_epoch
+        self.trace = trace if processes.leads else None
         self.device = processes.device
         self.batch_size = recipe.batch_size
         self._check_sizes()
@@ -118,6 +123,10 @@ class Training:
         self.inspector = Inspector(self.model)
         self.times = Times(self.device)
         self.stop_asked = False
+        self.pending: list[Tensor] = []
+        self.traced_step: Callable[[], None] = lambda: None
+        # Fetching notes makes a GPU, or the other processes, wait: so not after every step there.
+        self.notes_at_once = 1 if self.device.type == "cpu" and processes.number == 1 else _NOTES_AT_ONCE
         self.findings: list[Finding] = []
         self.autocast = _autocast(recipe, self.device)
 
@@ -129,7 +138,8 @@ class Training:
         """
         self._restore(self.processes.from_lead(self.checkpoints.load() if self.processes.leads else None))
         stopped = ""
-        with _terminated(self._ask_to_stop), UseSampler(self.device) as use:
+        use = UseSampler(self.device)
+        with _terminated(self._ask_to_stop), use, tracing(self.trace) as self.traced_step:
             while self.progress.epoch < self.epochs and not self.progress.done:
                 self._epoch(use)
                 patience = self.recipe.early_stopping
@@ -145,7 +155,9 @@ class Training:
         history = [EpochRecord.model_validate(record) for record in self.progress.history]
         if not self.findings:
             self.findings = check(self._evidence(history))
-        return Outcome(history, self.findings, self.progress.step_losses, self.progress.gradient_norms, stopped)
+        return Outcome(
+            history, self.findings, self.progress.step_losses, self.progress.gradient_norms, stopped, use.samples
+        )
 
     def _check_sizes(self) -> None:
         number, batch, processes = len(self.inputs.train), self.recipe.batch_size, self.processes.number
@@ -175,6 +187,7 @@ class Training:
             with self.times.part("read"):
                 inputs = next(ready)
             self._step(inputs, batches[number], shares[number], epoch * self.steps_per_epoch + number)
+            self.traced_step()
             progress.batch = number + 1
             self._pause(start, last=number + 1 == len(batches))
         self._close_epoch(size, start, use, first_use)
@@ -256,30 +269,38 @@ class Training:
     def _note(
         self, loss: Tensor, each: Tensor, logits: Tensor, own: Tensor, share: Share, norm: Tensor, step: int
     ) -> None:
-        progress, counted = self.progress, float(share.counted)
-        first = self.classes.first
+        counted, first = float(share.counted), self.classes.first
         in_range = (own + first >= 1) & (own + first <= self.classes.max_count)
         right = (self.classes.in_range(logits).argmax(1) + 1 == own + first) & in_range
-        sums = torch.stack(
-            [
-                each.sum(),
-                torch.tensor(len(own) * counted, device=own.device),
-                right.sum() * counted,
-                in_range.sum() * counted,
-            ]
-        ).double()
-        sums = self.processes.sum(torch.cat([sums, (loss / self.processes.number).double().reshape(1)]))
-        totals = sums.tolist()
-        progress.sums = [old + new for old, new in zip(progress.sums, totals, strict=False)]
-        progress.step_losses.append(totals[4])
-        progress.gradient_norms.append(float(norm))
+        samples = torch.full((), len(own), device=own.device)
+        sums = torch.stack([each.sum(), samples * counted, right.sum() * counted, in_range.sum() * counted])
+        share_of_loss = loss.reshape(1) / self.processes.number
+        self.pending.append(torch.cat([sums.double(), share_of_loss.double(), norm.detach().double().reshape(1)]))
         if step % _NORM_LOOKS == 0:
-            progress.first_layer.append(self.inspector.first_to_last_gradient())
-        if not (math.isfinite(totals[4]) and math.isfinite(progress.gradient_norms[-1])):
-            finding = check(self._evidence([]))[0]
-            raise UserError(f"Training was stopped by the rule '{finding.rule}': {finding.evidence}. {finding.advice}")
+            self.progress.first_layer.append(self.inspector.first_to_last_gradient())
+        if len(self.pending) >= self.notes_at_once:
+            self._write_down()
+
+    def _write_down(self) -> None:
+        """Bring the notes of the last steps from the device and the other processes into the progress."""
+        if not self.pending:
+            return
+        progress, notes = self.progress, torch.stack(self.pending)
+        self.pending.clear()
+        norms = notes[:, 5].tolist()  # the same on every process
+        totals = self.processes.sum(notes[:, :5].clone()).tolist()
+        for (*sums, loss), norm in zip(totals, norms, strict=True):
+            progress.sums = [old + new for old, new in zip(progress.sums, sums, strict=True)]
+            progress.step_losses.append(loss)
+            progress.gradient_norms.append(norm)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                finding = check(self._evidence([]))[0]
+                raise UserError(
+                    f"Training was stopped by the rule '{finding.rule}': {finding.evidence}. {finding.advice}"
+                )
 
     def _close_epoch(self, size: int, start: float, use: UseSampler, first_use: int) -> None:
+        self._write_down()
         progress = self.progress
         seconds = progress.seconds + time.monotonic() - start
         with self.times.part("validate"):
@@ -365,6 +386,7 @@ class Training:
         self.stop_asked = True
 
     def _save(self) -> bool:
+        self._write_down()
         if not self.processes.leads:
             return bool(self.checkpoints.place)
         with self.times.part("checkpoint"):

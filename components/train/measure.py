@@ -3,9 +3,10 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 import torch
@@ -41,6 +42,23 @@ class Times:
         if sampled:
             torch.cuda.synchronize(self.device)
         self.seconds[name] += (time.perf_counter() - start) * (_GPU_INTERVAL if sampled else 1)
+
+
+@contextmanager
+def tracing(path: Path | None) -> Iterator[Callable[[], None]]:
+    """Within the block, a torch.profiler trace of steps 4 to 8 goes to `path` (Chrome's trace form); None is off.
+
+    Yields what has to be called after every step.
+    """
+    if path is None:
+        yield lambda: None
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    steps = torch.profiler.schedule(wait=2, warmup=1, active=5, repeat=1)
+    with torch.profiler.profile(
+        schedule=steps, on_trace_ready=lambda profile: profile.export_chrome_trace(str(path)), profile_memory=True
+    ) as profile:
+        yield profile.step
 
 
 @dataclass(frozen=True)

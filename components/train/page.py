@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from components.core.report import SERIES, Number, Report, new_axes
 from components.train.history import EpochRecord
-from components.train.measure import PARTS
+from components.train.measure import PARTS, Use
 from components.train.rules import names
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def write_report(result: "Result", path: Path) -> None:
             f"{figures.n_in_range} in range; none of them was trained on",
         )
     _time(report, history)
+    _use(report, outcome.use)
     _bins(report, result)
     report.table(["field", "value"], [[k, str(v)] for k, v in info.recipe_fields.items()], "The recipe")
     report.write(path)
@@ -154,6 +155,25 @@ def _time(report: Report, history: list[EpochRecord]) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("seconds")
     report.figure(figure, "Seconds in each part, all epochs together; read is the time spent waiting for photos")
+
+
+def _use(report: Report, use: list[Use]) -> None:
+    if len(use) < 2:
+        return
+    seconds = [sample.seconds for sample in use]
+    figure, axes = new_axes()
+    axes.plot(seconds, [sample.cpu for sample in use], color=SERIES[0], label="processor")
+    if any(sample.gpu is not None for sample in use):
+        axes.plot(seconds, [sample.gpu or 0 for sample in use], color=SERIES[1], label="GPU")
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("share in use")
+    axes.legend(frameon=False)
+    memory = f"{max(sample.memory for sample in use) / 1e9:.1f} GB of memory at most"
+    gpu = [sample.gpu_memory for sample in use if sample.gpu_memory is not None]
+    report.figure(
+        figure, f"What this process used; {memory}" + (f", {max(gpu) / 1e9:.1f} GB on the GPU" if gpu else "")
+    )
 
 
 def _bins(report: Report, result: "Result") -> None:

@@ -44,6 +44,7 @@ class Job:
     shared: str = ""  # bucket where features are shared with other trials; "" for none
     limit: int = 0  # train on so many bins only, drawn by seed; 0 is all
     checkpoint_interval: float = 60.0
+    trace: Path | None = None  # where a torch.profiler trace of a few steps goes
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecor
     trained: torch.nn.Module = Counter(prepared.backbone, head) if job.recipe.train_backbone else head
     checkpoints = Checkpoints(job.checkpoints, describe(prepared), job.checkpoint_interval)
     training = Training(
-        job.recipe, trained, classes, prepared.inputs, job.seed, processes, checkpoints, on_epoch
+        job.recipe, trained, classes, prepared.inputs, job.seed, processes, checkpoints, on_epoch, job.trace
     )  # fmt: skip
     outcome = training.run()
     counter = Counter(prepared.backbone, head)

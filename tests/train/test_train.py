@@ -161,3 +161,21 @@ def test_classes_name_zero_and_more_only_with_extra_bins():
     logits = torch.arange(7.0)[None]
     assert Classes(5, True).in_range(logits).tolist() == [[1, 2, 3, 4, 5]]
     assert Classes(5, False).in_range(logits[:, :5]).tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_a_trace_is_written_on_request(job_of, tmp_path):
+    import json
+
+    run(job_of(epochs=3, trace=tmp_path / "trace.json"), tmp_path)
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("recipe", ["finetune", "frozen"])
+def test_training_on_a_gpu_gives_the_same_kind_of_bundle(job_of, tmp_path, recipe):
+    folder = tmp_path / "out"
+    outputs = Outputs(folder / "bundle", folder / "report", folder / "curves")
+    result = train(job_of(recipe), outputs, Processes(0, 1, torch.device("cuda")))
+    assert result.difference < 1e-3
+    assert read_bundle(outputs.bundle).info.recipe == recipe
