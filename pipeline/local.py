@@ -51,7 +51,7 @@ def run_local(parameters: Parameters, home: Path = HOME) -> None:
             "train_image": images[TRAIN_IMAGE],
         }
         outputs = _run_dag(arguments, home / "kfp")
-        results = collect_results(outputs, home)
+        results = collect_results(outputs, home, source.uri)
         print_summary(results, Registry.open(parameters.models_uri).serving())
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 from kfp import dsl
 
+from components.core.layout import image_key
+from components.core.store import open_store
 from components.core.verdict import Verdict
 
 REPORTS = {
@@ -32,10 +34,14 @@ class Results:
     folder: Path
     verdict: Verdict
     rejects: int
+    photos: list[Path]
 
 
-def collect_results(outputs: dict[str, object], home: Path) -> Results:
-    """Copy a run's outputs into a folder of their own and point `home`/latest to it when it is whole."""
+def collect_results(outputs: dict[str, object], home: Path, source: str) -> Results:
+    """Copy a run's outputs into a folder of their own and point `home`/latest to it when it is whole.
+
+    `source` is the address of the bins; a photo of a test bin for each count comes along, to try the endpoint with.
+    """
     folder = home / "runs" / time.strftime("%Y%m%d-%H%M%S")
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
     fresh.mkdir(parents=True)
@@ -44,11 +50,12 @@ def collect_results(outputs: dict[str, object], home: Path) -> Results:
     shutil.copytree(_path(outputs["bundle"]), fresh / "model")
     rejects = pd.concat([pd.read_parquet(_path(outputs[output])).assign(step=step) for output, step in REJECTS.items()])
     rejects.to_csv(fresh / "rejects.csv", index=False)
+    photos = _copy_photos(fresh, source)
     fresh.rename(folder)
     _point_latest(home, folder)
     for old in sorted((home / "runs").iterdir())[:-RUNS_KEPT]:
         shutil.rmtree(old)
-    return Results(folder, Verdict.read(folder / "verdict.json"), len(rejects))
+    return Results(folder, Verdict.read(folder / "verdict.json"), len(rejects), photos)
 
 
 def print_summary(results: Results, serving: str) -> None:
@@ -65,8 +72,21 @@ def print_summary(results: Results, serving: str) -> None:
     else:
         print(f"Not deployed: {results.verdict.reason}")
     shown = _shown(results.folder.parent.parent / "latest")
-    print(f"\nResults in {shown}: report.html, metrics.json, rejects.csv ({results.rejects} rejected), model/")
-    print("Next: `make serve`, then in a second terminal `make predict IMAGE=bin.jpg`.")
+    print(f"\nResults in {shown}: report.html, metrics.json, rejects.csv ({results.rejects} rejected), model/, photos/")
+    photo = shown / results.photos[0] if results.photos else "bin.jpg"
+    print(f"Next: `make serve`, then in a second terminal `make predict IMAGE={photo}`.")
+
+
+def _copy_photos(folder: Path, source: str) -> list[Path]:
+    """Write a test photo of each count as photos/<image_id>.jpg; returns their places inside `folder`."""
+    predictions = pd.read_parquet(folder / REPORTS["predictions"])
+    chosen = predictions[predictions["subset"] == "test"].groupby("quantity")["image_id"].first()
+    store = open_store(source)
+    (folder / "photos").mkdir()
+    places = [Path("photos") / f"{image_id}.jpg" for image_id in chosen]
+    for image_id, place in zip(chosen, places, strict=True):
+        (folder / place).write_bytes(store.get(image_key(image_id)))
+    return places
 
 
 def _path(artifact: object) -> Path:

@@ -73,6 +73,9 @@ def test_the_results_are_where_the_last_lines_say(run: Run, first: "subprocess.C
     assert set(wanted.split()) | {"confusion"} <= set(metrics)
     assert (latest / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
     assert (latest / "model" / "model.onnx").is_file()
+    photos = sorted((latest / "photos").glob("*.jpg"))
+    assert photos
+    assert f"make predict IMAGE={latest}/photos/" in first.stdout.splitlines()[-1]
     rejects = (latest / "rejects.csv").read_text()
     assert all(step in rejects for step in ("ingest_metadata", "download"))
     assert re.search(r"Test set: Average loss: \d+\.\d{4}, Accuracy: \d+/\d+ \(\d+%\)", first.stdout)
