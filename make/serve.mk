@@ -19,3 +19,8 @@ predict: ## ask the running endpoint: make predict IMAGE=bin.jpg
 .PHONY: bench-serve
 bench-serve: $(VENV)/ready .venv-bench/ready ## the serving table: this server against its alternatives
 	@$(BIN)/python -m benchmarks.serve
+
+.venv-bench/ready: requirements/bench.txt | $(VENV)/ready
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
+	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python requirements/bench.txt
+	@touch $@

@@ -1,4 +1,4 @@
-"""The HTTP routes that take the place of KServe's own where those fall short, and the page.
+"""The HTTP routes: KServe's own where they do, ours where those fall short, and the page.
 
 KServe's V1 route refuses application/octet-stream and charset parameters, its V2 route cannot read image files in
 binary tensors, and both parse bodies in the event loop.
@@ -16,27 +16,21 @@ from starlette.exceptions import HTTPException
 from components.serve import v1, v2
 from components.serve.answers import Answer, Photo
 from components.serve.guard import error_response
-from components.serve.kserve_lean import ModelNotFound, ModelNotReady
+from components.serve.kserve_lean import (
+    DataPlane,
+    ModelNotFound,
+    ModelNotReady,
+    V1Endpoints,
+    V2Endpoints,
+    metrics_handler,
+)
 from components.serve.metrics import REQUESTS
 from components.serve.model import BinCounter
+from components.serve.openapi import ERRORS, INFER_BODY, PREDICT_BODY, QUANTITY_PARAMETER
 from components.serve.refusal import Refusal, bad_request, overloaded
 from components.serve.repository import BundleRepository
 
 PAGE = Path(__file__).parent / "page"
-_REPLACED = {
-    "/v1/models/{model_name}:predict",
-    "/v1/models/{model_name}:explain",  # there is no explainer
-    "/v1/models/{model_name}",
-    "/v2/health/ready",
-    "/v2/models/{model_name}",
-    "/v2/models/{model_name}/ready",
-    "/v2/models/{model_name}/infer",
-    "/v2/models/{model_name}/versions/{model_version}",
-    "/v2/models/{model_name}/versions/{model_version}/ready",
-    "/v2/models/{model_name}/versions/{model_version}/infer",
-    "/v2/repository/models/{model_name}/load",
-    "/v2/repository/models/{model_name}/unload",
-}
 
 
 class Health(Protocol):
@@ -55,36 +49,39 @@ class Routes:
         self._health = health
         self._max_photos = max_photos
 
-    def install(self, app: FastAPI) -> None:
-        """Put the routes in front, and take away those of KServe that they replace."""
-        app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") not in _REPLACED]
-        router = APIRouter()
-        predict = {"requestBody": _PREDICT_BODY, "parameters": [_QUANTITY_PARAMETER]}
-        router.add_api_route(
-            "/v1/models/{model_name}:predict", self.predict, methods=["POST"], openapi_extra=predict, responses=_ERRORS
-        )
-        for path in ("/v2/models/{model_name}/infer", "/v2/models/{model_name}/versions/{model_version}/infer"):
-            router.add_api_route(
-                path, self.infer, methods=["POST"], openapi_extra={"requestBody": _INFER_BODY}, responses=_ERRORS
-            )
-        router.add_api_route("/v1/models/{model_name}", self.model_ready, methods=["GET"], responses=_ERRORS)
-        router.add_api_route("/v2/models/{model_name}/ready", self.model_ready, methods=["GET"], responses=_ERRORS)
-        router.add_api_route("/v2/health/ready", self.server_ready, methods=["GET"], responses=_ERRORS)
-        version = "/v2/models/{model_name}/versions/{model_version}"
-        router.add_api_route("/v2/models/{model_name}", self.metadata, methods=["GET"], responses=_ERRORS)
-        router.add_api_route(version, self.metadata, methods=["GET"], responses=_ERRORS)
-        router.add_api_route(f"{version}/ready", self.version_ready, methods=["GET"], responses=_ERRORS)
+    def install(self, app: FastAPI, dataplane: DataPlane) -> None:
+        """Put the routes into the application."""
+        stock_v1, stock_v2 = V1Endpoints(dataplane), V2Endpoints(dataplane)
+        predict = {"requestBody": PREDICT_BODY, "parameters": [QUANTITY_PARAMETER]}
+        infer = {"requestBody": INFER_BODY}
+        model, version = "/v2/models/{model_name}", "/v2/models/{model_name}/versions/{model_version}"
+        stored = "/v2/repository/models/{model_name}"
+        router = APIRouter(responses=ERRORS)
+        router.add_api_route("/", dataplane.live)
+        router.add_api_route("/metrics", metrics_handler, include_in_schema=False)
+        router.add_api_route("/v1/models", stock_v1.models)
+        router.add_api_route("/v1/models/{model_name}", self.model_ready)
+        router.add_api_route("/v1/models/{model_name}:predict", self.predict, methods=["POST"], openapi_extra=predict)
+        router.add_api_route("/v2", stock_v2.metadata)
+        router.add_api_route("/v2/health/live", stock_v2.live)
+        router.add_api_route("/v2/health/ready", self.server_ready)
+        router.add_api_route("/v2/models", stock_v2.models)
+        router.add_api_route(model, self.metadata)
+        router.add_api_route(version, self.metadata)
+        router.add_api_route(f"{model}/ready", self.model_ready)
+        router.add_api_route(f"{version}/ready", self.version_ready)
+        router.add_api_route(f"{model}/infer", self.infer, methods=["POST"], openapi_extra=infer)
+        router.add_api_route(f"{version}/infer", self.infer, methods=["POST"], openapi_extra=infer)
         router.add_api_route("/v2/repository/index", self.index, methods=["POST"])
-        router.add_api_route("/v2/repository/models/{model_name}/load", self.load, methods=["POST"], responses=_ERRORS)
-        router.add_api_route(
-            "/v2/repository/models/{model_name}/unload", self.unload, methods=["POST"], responses=_ERRORS
-        )
-        router.add_api_route("/ui", self.page, methods=["GET"], include_in_schema=False)
-        router.add_api_route("/ui/{name}", self.page, methods=["GET"], include_in_schema=False)
-        app.router.routes[:0] = router.routes
-        for error, handler in ((Refusal, _refused), (ModelNotFound, _not_found), (HTTPException, _http_error)):
-            app.add_exception_handler(error, handler)
+        router.add_api_route(f"{stored}/load", self.load, methods=["POST"])
+        router.add_api_route(f"{stored}/unload", self.unload, methods=["POST"])
+        router.add_api_route("/ui", self.page, include_in_schema=False)
+        router.add_api_route("/ui/{name}", self.page, include_in_schema=False)
+        app.include_router(router)
+        app.add_exception_handler(Refusal, _refused)
+        app.add_exception_handler(ModelNotFound, _not_found)
         app.add_exception_handler(ModelNotReady, _not_ready)
+        app.add_exception_handler(HTTPException, _http_error)
         app.add_exception_handler(Exception, _failed)
 
     async def predict(self, model_name: str, request: Request) -> Response:
@@ -257,95 +254,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 # The page loads nothing from elsewhere and may be put in no frame.
 _PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
-}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_ERROR_SCHEMA = {
-    "type": "object",
-    "required": ["error", "reason"],
-    "properties": {"error": {"type": "string"}, "reason": {"type": "string"}},
-}
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
-    for status, text in {
-        400: "The request cannot be read; the error says why and what is accepted",
-        404: "No such model or version",
-        408: "The body came too slowly",
-        409: "Not possible now",
-        413: "Too large, or too many photos",
-        415: "A content type that is not accepted",
-        422: "A parameter of the wrong type",
-        503: "As much waits as may wait; see Retry-After",
-    }.items()
-}
-_QUANTITY_SCHEMA = {"type": "integer", "minimum": 0, "maximum": 10**9}
-_QUANTITY_PARAMETER = {
-    "name": v1.QUANTITY,
-    "in": "query",
-    "required": False,
-    "description": "The quantity on record; the answer then has mismatch_probability",
-    "schema": _QUANTITY_SCHEMA,
-}
-_PREDICT_BODY = {
-    "required": True,
-    "content": {
-        "image/jpeg": _BINARY,
-        "image/png": _BINARY,
-        "image/webp": _BINARY,
-        "application/octet-stream": _BINARY,
-        "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"file": {"type": "array", "items": _BINARY["schema"]}}}
-        },
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["instances"],
-                "properties": {
-                    "instances": {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {
-                            "type": "object",
-                            "required": ["b64"],
-                            "additionalProperties": False,
-                            "properties": {
-                                "b64": {"type": "string", "format": "byte"},
-                                v1.QUANTITY: {**_QUANTITY_SCHEMA, "nullable": True},
-                            },
-                        },
-                    }
-                },
-            }
-        },
-    },
-}
-_INFER_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["inputs"],
-                "properties": {
-                    "id": {"type": "string"},
-                    "inputs": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["name", "shape", "datatype", "data"],
-                            "properties": {
-                                "name": {"type": "string", "enum": [v2.IMAGE, v1.QUANTITY]},
-                                "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
-                                "datatype": {"type": "string", "enum": ["BYTES", "INT32", "INT64"]},
-                                "data": {"type": "array", "items": {}},
-                            },
-                        },
-                    },
-                },
-            }
-        },
-        "application/octet-stream": _BINARY,
-    },
 }

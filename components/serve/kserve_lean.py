@@ -28,13 +28,15 @@ from kserve.errors import ModelNotFound, ModelNotReady
 from kserve.model import Model
 from kserve.model_repository import ModelRepository
 from kserve.model_server import ModelServer
+from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2, grpc_predict_v2_pb2_grpc
-from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
-from kserve.protocol.rest.server import RESTServer, _RefreshingServer
+from kserve.protocol.rest.server import RESTServer, _RefreshingServer, metrics_handler
+from kserve.protocol.rest.v1_endpoints import V1Endpoints
+from kserve.protocol.rest.v2_endpoints import V2Endpoints
 
 __all__ = [
-    "ExceptionToStatusInterceptor",
+    "DataPlane",
     "InferenceServicer",
     "Model",
     "ModelNotFound",
@@ -42,7 +44,10 @@ __all__ = [
     "ModelRepository",
     "ModelServer",
     "RESTServer",
+    "V1Endpoints",
+    "V2Endpoints",
     "_RefreshingServer",
     "grpc_predict_v2_pb2",
     "grpc_predict_v2_pb2_grpc",
+    "metrics_handler",
 ]

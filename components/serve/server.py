@@ -117,9 +117,7 @@ class _Rest(RESTServer):
 
         app = kserve.model_server.app
         app.title = "bin-counter"
-        self._add_exception_handlers(app)
-        self._register_endpoints(app)
-        self._owner.routes().install(app)
+        self._owner.routes().install(app, self.dataplane)
         self._guard = Guard(app, self._owner.limits)
         self.config = uvicorn.Config(
             self._guard,

@@ -1,0 +1,308 @@
+"""`make bench-serve`: this server against its alternatives, on the same photos, in the same run.
+
+Rounds go through all servers in turn, so that a slow minute of the machine hits all of them; figures are medians of the
+rounds, and the goals are ratios.
+"""
+
+import argparse
+import base64
+import contextlib
+import datetime
+import json
+import os
+import platform
+import statistics
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.serving.bundles import make_bundles
+from benchmarks.serving.load import Target, at_rate, saturate
+from benchmarks.serving.servers import Started, bentoml, litserve, ours, running, stock
+from components.core.bundle import Bundle, Precision
+from components.core.pixels import decode_squashed
+from components.core.runtime import Runtime, open_runtime
+from pipeline.source.generated import draw_bins
+
+RESULTS = Path(__file__).parent / "results"
+ORIGINALS = Path(__file__).parent.parent.parent / "shared" / "abid" / "originals.tar"
+PHOTOS = 300
+SIZE = 224
+CONNECTIONS = 16
+PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
+BACKBONES = ("tf_efficientnet_lite0", "resnet18")
+CORES = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: what was measured, against what, and whether the goal was met."""
+
+    what: str
+    goal: str
+    ours: str
+    other: str
+    ratio: float
+    met: bool
+
+
+class Measurements:
+    """Figures by name, one list entry a round."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = {}
+
+    def add(self, name: str, value: float) -> None:
+        """Note one figure."""
+        self.values.setdefault(name, []).append(value)
+
+    def median(self, name: str) -> float:
+        """The middle of a figure's rounds."""
+        return statistics.median(self.values[name])
+
+
+def main() -> None:
+    """Measure, and write benchmarks/results/serve.json and serve.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of one saturation run")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    photos, origin = load_photos()
+    found = Measurements()
+    with tempfile.TemporaryDirectory(prefix="bench-serve-") as name:
+        folder = Path(name)
+        pixels = np.stack([decode_squashed(photo, SIZE) for photo in photos[:128]])
+        bundles = {backbone: make_bundles(folder, backbone, pixels, PRECISIONS) for backbone in BACKBONES}
+        for backbone in BACKBONES:
+            measure(backbone, bundles[backbone], photos, found, folder, arguments)
+        agreement = compare_answers(bundles["tf_efficientnet_lite0"]["f32"], photos, folder)
+    rows = [row for backbone in BACKBONES for row in table(backbone, found)]
+    rows.append(agreement)
+    write(rows, found, origin, arguments)
+    sys.exit(0)
+
+
+def load_photos() -> tuple[list[bytes], str]:
+    """300 photos as a camera would send them: real originals where they are at hand, else drawn ones."""
+    if ORIGINALS.is_file():
+        with tarfile.open(ORIGINALS) as archive:
+            files = sorted((member for member in archive if member.isfile()), key=lambda member: member.name)[:PHOTOS]
+            extracted = [archive.extractfile(member) for member in files]
+            return [file.read() for file in extracted if file is not None], "real originals"
+    drawn = [drawn_bin.jpeg for drawn_bin in draw_bins(PHOTOS + 20, 0) if drawn_bin.jpeg is not None]
+    usable = [jpeg for jpeg in drawn if jpeg.endswith(b"\xff\xd9")]
+    return usable[:PHOTOS], "drawn bins"
+
+
+def measure(
+    backbone: str,
+    bundles: dict[Precision, Bundle],
+    photos: list[bytes],
+    found: Measurements,
+    folder: Path,
+    arguments: argparse.Namespace,
+) -> None:
+    """All rounds of one backbone: the bare loops, and every server at saturation, at 70 % and idle."""
+    launches = [stock(f"{backbone} stock", backbone)]
+    launches += [ours(f"{backbone} ours {precision}", bundle.folder) for precision, bundle in bundles.items()]
+    launches.append(litserve(f"{backbone} litserve f32", bundles["f32"].folder))
+    launches.append(bentoml(f"{backbone} bentoml f32", bundles["f32"].folder))
+    for number in tqdm(range(arguments.rounds), desc=backbone, unit="round"):
+        for precision, bundle in bundles.items():
+            bare(f"{backbone} bare {precision}", bundle, photos, found, arguments.seconds)
+        for launch in launches:
+            with running(launch, folder / "log") as server:
+                found.add(f"{launch.name} start", server.seconds_to_ready)
+                found.add(f"{launch.name} start cpu", server.cpu_seconds)
+                visit(server, photos, found, arguments.seconds, last=number == arguments.rounds - 1)
+
+
+def visit(server: Started, photos: list[bytes], found: Measurements, seconds: float, *, last: bool) -> None:
+    """One server's turn in a round."""
+    name = server.launch.name
+    target = target_of(server, photos)
+    saturate(target, CONNECTIONS, 1.0)
+    used = server.cpu_seconds
+    outcome = saturate(target, CONNECTIONS, seconds)
+    if set(outcome.statuses) != {200}:
+        raise SystemExit(f"error: {name} answered {outcome.statuses}")
+    found.add(f"{name} rate", outcome.rate)
+    found.add(f"{name} cpu per photo", (server.cpu_seconds - used) / len(outcome.seconds))
+    found.add(f"{name} memory", server.memory)
+    found.add(f"{name} idle p50", saturate(target, 1, seconds / 2).quantile(0.5))
+    if "ours" not in name:
+        return
+    found.add(f"{name} p99 at 70 %", at_rate(target, 0.7 * outcome.rate, seconds).quantile(0.99))
+    if last and name.endswith("f32"):
+        before, answered = server.memory, 0
+        while answered < 10_000:
+            answered += saturate(target, CONNECTIONS, 5.0).statuses[200]
+        found.add(f"{name} growth", server.memory / before)
+
+
+def bare(name: str, bundle: Bundle, photos: list[bytes], found: Measurements, seconds: float) -> None:
+    """Decode and infer without a server: both cores busy with a thread each, and one photo after the other."""
+    parallel = open_runtime(bundle, "openvino", threads=CORES, streams=CORES)
+    done = [0] * CORES
+
+    def loop(worker: int) -> None:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            count_one(parallel, photos[(done[worker] * CORES + worker) % len(photos)])
+            done[worker] += 1
+
+    workers = [threading.Thread(target=loop, args=(worker,)) for worker in range(CORES)]
+    count_one(parallel, photos[0])
+    started, used = time.perf_counter(), time.process_time()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    found.add(f"{name} rate", sum(done) / (time.perf_counter() - started))
+    found.add(f"{name} cpu per photo", (time.process_time() - used) / sum(done))
+    found.add(f"{name} single", single_time(open_runtime(bundle, "openvino", threads=CORES), photos, seconds / 2))
+
+
+def count_one(runtime: Runtime, photo: bytes) -> None:
+    """Decode and infer one photo."""
+    runtime.predict(decode_squashed(photo, SIZE)[None])
+
+
+def single_time(runtime: Runtime, photos: list[bytes], seconds: float) -> float:
+    """Median time of one photo, with every core working on it."""
+    times: list[float] = []
+    count_one(runtime, photos[0])
+    while sum(times) < seconds:
+        started = time.perf_counter()
+        count_one(runtime, photos[len(times) % len(photos)])
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def target_of(server: Started, photos: list[bytes]) -> Target:
+    """The photos in the form that a server takes."""
+    bodies: dict[str, Callable[[bytes], bytes]] = {
+        "raw": lambda photo: photo,
+        "b64": lambda photo: json.dumps({"b64": base64.b64encode(photo).decode()}).encode(),
+        "image": lambda photo: json.dumps(
+            {"instances": [{"image": {"b64": base64.b64encode(photo).decode()}}]}
+        ).encode(),
+    }
+    kind = "image/jpeg" if server.launch.body == "raw" else "application/json"
+    return Target.of(server.port, server.launch.predict_path, [bodies[server.launch.body](p) for p in photos], kind)
+
+
+def compare_answers(bundle: Bundle, photos: list[bytes], folder: Path) -> Row:
+    """What is served against what evaluate computes for the same photos at the same precision."""
+    import httpx
+
+    runtime = open_runtime(bundle)
+    expected = runtime.predict(np.stack([decode_squashed(photo, SIZE) for photo in photos]))
+    with (
+        running(ours("agreement", bundle.folder), folder / "log") as server,
+        contextlib.closing(httpx.Client()) as client,
+    ):
+        address = f"http://127.0.0.1:{server.port}{server.launch.predict_path}"
+        replies = [client.post(address, content=photo).json()["predictions"][0] for photo in photos]
+    counts = np.array([reply["count"] for reply in replies])
+    largest = float(np.abs(np.array([reply["scores"] for reply in replies]) - expected.scores).max())
+    same = int((counts == expected.counts).sum())
+    return Row(
+        f"answers against evaluate's, {len(photos)} photos",
+        "every count, scores within 1e-4",
+        f"{same}/{len(photos)} counts",
+        f"largest difference {largest:.1e}",
+        same / len(photos),
+        same == len(photos) and largest < 1e-4,
+    )
+
+
+def table(backbone: str, found: Measurements) -> list[Row]:
+    """The goals of one backbone, from the medians."""
+    lite = backbone == "tf_efficientnet_lite0"
+    best = max(PRECISIONS, key=lambda precision: found.median(f"{backbone} ours {precision} rate"))
+
+    def compare(what: str, mine: str, other: str, goal: float, unit: str, *, least: bool) -> Row:
+        scale, digits = {"/s": (1.0, 0), "ms": (1e3, 1), "MB": (1e-6, 0), "s": (1.0, 2)}[unit]
+        a, b = found.median(f"{backbone} {mine}"), found.median(f"{backbone} {other}")
+        show = lambda value: f"{value * scale:.{digits}f} {unit}"  # noqa: E731
+        met = a / b >= goal if least else a / b <= goal
+        name = f"{'EfficientNet-Lite0' if lite else 'ResNet-18'}: {what}"
+        return Row(name, f"{'≥' if least else '≤'} {goal:g}", show(a), show(b), a / b, met)
+
+    stock_rate, single = "stock rate", "bare f32 single"
+    return [
+        compare("saturation, f32, against stock KServe", "ours f32 rate", stock_rate, 2.5 if lite else 1.4, "/s", least=True),
+        compare(
+            f"saturation, best precision ({best}), against stock KServe",
+            f"ours {best} rate", stock_rate, 4.0 if lite else 2.5, "/s", least=True,
+        ),
+        compare("saturation against LitServe, f32", "ours f32 rate", "litserve f32 rate", 1.0, "/s", least=True),
+        compare("saturation against BentoML, f32", "ours f32 rate", "bentoml f32 rate", 1.0, "/s", least=True),
+        compare("saturation against the bare loop, f32", "ours f32 rate", "bare f32 rate", 0.8, "/s", least=True),
+        compare(f"saturation against the bare loop, {best}", f"ours {best} rate", f"bare {best} rate", 0.8, "/s", least=True),
+        compare("p99 at 70 % of saturation against one bare photo", "ours f32 p99 at 70 %", single, 3.0, "ms", least=False),
+        compare("idle p50 against one bare photo", "ours f32 idle p50", single, 1.5, "ms", least=False),
+        compare("start to ready against stock KServe", "ours f32 start", "stock start", 0.5, "s", least=False),
+        compare("resident memory against stock KServe", "ours f32 memory", "stock memory", 0.5, "MB", least=False),
+        growth(backbone, found, lite),
+    ]  # fmt: skip
+
+
+def growth(backbone: str, found: Measurements, lite: bool) -> Row:
+    """Memory after 10,000 requests against memory before."""
+    ratio = found.median(f"{backbone} ours f32 growth")
+    name = f"{'EfficientNet-Lite0' if lite else 'ResNet-18'}: memory after 10,000 more requests"
+    return Row(name, "≤ 1.05", f"{ratio:.3f}", "1", ratio, ratio <= 1.05)
+
+
+def write(rows: list[Row], found: Measurements, origin: str, arguments: argparse.Namespace) -> None:
+    """serve.json for programs, serve.md for people."""
+    RESULTS.mkdir(exist_ok=True)
+    setting = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{CORES} cores {processor()}, no accelerator",
+        "python": platform.python_version(),
+        "photos": f"{PHOTOS} {origin}",
+        "connections": CONNECTIONS,
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+    }
+    content = {"setting": setting, "rows": [vars(row) for row in rows], "figures": found.values}
+    (RESULTS / "serve.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    lines = [
+        "# Serving",
+        "",
+        f"`make bench-serve`, {setting['date']}, {setting['machine']}; {setting['photos']}; {CONNECTIONS} connections;",
+        f"medians of {arguments.rounds} rounds that go through all servers in turn. The load generator shares the cores.",
+        "",
+        "| what | ours | other | ratio | goal | met |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {row.what} | {row.ours} | {row.other} | {row.ratio:.2f} | {row.goal} | {'yes' if row.met else '**no**'} |"
+            for row in rows
+        ),
+        "",
+    ]
+    (RESULTS / "serve.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+def processor() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    main()
