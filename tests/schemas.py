@@ -46,7 +46,7 @@ def is_builtin(body: dict[str, Any]) -> bool:
 def _validators() -> dict[tuple[str, str], jsonschema.Draft202012Validator]:
     found = {}
     for path in sorted(CRDS.glob("*.yaml")):
-        crd = yaml.safe_load(path.read_text())["spec"]
+        crd = yaml.load(path.read_text(), yaml.CSafeLoader)["spec"]  # ten times as fast as safe_load
         for version in crd["versions"]:
             schema = _closed(version["schema"]["openAPIV3Schema"], root=True)
             validator = jsonschema.Draft202012Validator(schema)

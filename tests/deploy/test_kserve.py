@@ -13,24 +13,21 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import pytest
 import requests
 import yaml
+from golden_model import Model, make_model
 from kserve_cluster import NAMESPACE, Fate, KServeCluster, running
 from kubernetes import client
 from kubernetes_api import ApiServer, serving
-from small_model import IMAGE_SIZE, photo, write_small_bundle
+from schemas import CRDS, custom_problem
+from small_model import photo, write_small_bundle
 
-from components.core.bundle import Bundle, bundle_version
 from components.core.errors import UserError
-from components.core.pixels import decode_squashed
-from components.core.registry import Deployment, GoldenAnswer, GoldenRequest, Registry
-from components.core.runtime import open_runtime
+from components.core.registry import Deployment, GoldenRequest, Registry
 from components.deploy.cluster import Cluster
 from components.deploy.deploy import put_into_service, roll_back
 from components.deploy.kserve import KServeTarget
@@ -39,18 +36,8 @@ from components.deploy.options import KServeOptions
 from components.deploy.target import Candidate
 
 ROOT = Path(__file__).parent.parent.parent
-CRDS = ROOT.parent / "shared" / "crds"
 MAIN, SHADOW = "bin-counter", "bin-counter-candidate"
 NAMES = {"a": 0.0, "b": 0.02, "c": 0.04}
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model with the server that runs it and the answers it gives."""
-
-    version: str
-    bundle: Bundle
-    golden: list[GoldenRequest]
 
 
 @pytest.fixture(scope="module")
@@ -75,24 +62,6 @@ def server_of(models, tmp_path_factory) -> Iterator[Callable[[str], str]]:
         for name in ("a", "b"):
             start(models[name].version)
         yield start
-
-
-def make_model(bundle: Bundle) -> Model:
-    jpegs = [photo(count, seed=count) for count in range(1, 5)]
-    prediction = open_runtime(bundle).predict(np.stack([decode_squashed(jpeg, IMAGE_SIZE) for jpeg in jpegs]))
-    golden = [
-        GoldenRequest(
-            jpeg,
-            GoldenAnswer(
-                image_id=f"{place:05d}",
-                count=int(prediction.counts[place]),
-                scores=tuple(map(float, prediction.scores[place])),
-                out_of_range=float(prediction.out_of_range[place]),
-            ),
-        )
-        for place, jpeg in enumerate(jpegs)
-    ]
-    return Model(bundle_version(bundle.folder), bundle, golden)
 
 
 class World:
@@ -177,23 +146,11 @@ def granted() -> list[dict]:
     return next(one["rules"] for one in documents if one["kind"] == "Role")
 
 
-def inference_service_schema() -> dict:
-    path = CRDS / "serving.kserve.io_inferenceservices.yaml"
-    if not path.exists():
-        return {}
-    [version] = yaml.load(path.read_text(), yaml.CSafeLoader)["spec"]["versions"]
-    return {"inferenceservices": version["schema"]["openAPIV3Schema"]}
-
-
-@pytest.fixture(scope="module")
-def schemas() -> dict:
-    return inference_service_schema()
-
-
 @pytest.fixture
-def world(store_environment, models, server_of, schemas, request) -> Iterator[World]:
+def world(store_environment, models, server_of, request) -> Iterator[World]:
     groups = {"serving.kserve.io": ["v1beta1", "v1alpha1"], "gateway.networking.k8s.io": ["v1"], "apps": ["v1"]}
-    api = ApiServer({NAMESPACE}, groups, schemas)
+    problem = custom_problem if CRDS.is_dir() else lambda _: None
+    api = ApiServer({NAMESPACE}, groups, problem)
     api.rules = granted()
     api.put("servingruntimes", NAMESPACE, {"metadata": {"name": "bin-counter"}})
     api.put("serviceaccounts", NAMESPACE, {"metadata": {"name": "bin-counter-serve"}})

@@ -1,0 +1,94 @@
+"""The objects that deploy applies, against the CRD's schema, and how little of them is said."""
+
+import itertools
+
+import pytest
+from schemas import custom_problem
+
+from components.core.errors import UserError
+from components.core.store import Location
+from components.deploy.manifest import (
+    canary_service,
+    inference_service,
+    served,
+    served_by,
+    shadow_service,
+    without_model,
+)
+from components.deploy.options import KServeOptions
+
+OLD, NEW = (served(version, Location("models")) for version in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
+OPTIONS = {mode: KServeOptions(mode=mode, canary_percent=10) for mode in ("Standard", "Knative")}
+
+
+def objects(mode: str) -> dict[str, dict]:
+    options = OPTIONS[mode]
+    return {
+        "service": inference_service(options, NEW),
+        "beside": shadow_service(options, NEW),
+        "canary": canary_service(options, OLD, NEW),
+        "without": without_model(options) | {"spec": {"predictor": {}}},
+    }
+
+
+@pytest.mark.parametrize(("mode", "kind"), itertools.product(OPTIONS, ["service", "beside", "canary", "without"]))
+def test_every_object_is_one_that_kserve_accepts(mode, kind):
+    assert custom_problem(objects(mode)[kind]) is None
+
+
+def test_the_schema_would_tell_a_wrong_field_and_a_missing_one():
+    wrong = inference_service(OPTIONS["Standard"], NEW)
+    wrong["spec"]["predictor"]["model"]["storageURL"] = "s3://models"
+    assert "storageURL" in (custom_problem(wrong) or "")
+    nameless = canary_service(OPTIONS["Standard"], OLD, NEW)
+    del nameless["spec"]["canary"][0]["predictor"]["model"]["name"]
+    assert "'name' is a required property" in (custom_problem(nameless) or "")
+
+
+def test_the_mode_is_said_because_clusters_default_to_another():
+    for mode, one in itertools.product(OPTIONS, ["service", "beside", "canary"]):
+        assert objects(mode)[one]["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == mode
+
+
+def test_a_version_is_fetched_from_where_it_was_published():
+    uri = inference_service(OPTIONS["Standard"], NEW)["spec"]["predictor"]["model"]["storageUri"]
+    assert uri == "s3://models/bin-counter/versions/bbbbbbbbbbbb"
+    assert served("bbbbbbbbbbbb", Location("b", "p")).storage_uri == "s3://b/p/bin-counter/versions/bbbbbbbbbbbb"
+
+
+def test_what_runs_can_be_read_back():
+    assert served_by(inference_service(OPTIONS["Standard"], NEW)) == NEW
+    assert served_by(canary_service(OPTIONS["Standard"], OLD, NEW)) == OLD
+    assert served_by({"spec": {"predictor": {"model": {"runtime": "bin-counter"}}}}) is None
+
+
+def test_only_the_version_is_ours_to_say():
+    predictor = inference_service(OPTIONS["Standard"], NEW)["spec"]["predictor"]
+    assert set(predictor) == {"labels", "serviceAccountName", "model"}
+    assert set(predictor["model"]) == {"modelFormat", "runtime", "storageUri"}
+
+
+def test_the_one_beside_takes_no_traffic_from_outside():
+    beside = objects("Standard")["beside"]
+    assert beside["metadata"]["name"] == "bin-counter-candidate"
+    assert beside["metadata"]["labels"]["networking.kserve.io/visibility"] == "cluster-local"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "The deploy options are not JSON"),
+        ('{"canary": 5}', "There is no deploy option 'canary'; there are namespace, name"),
+        ('{"canary_percent": 100}', "The deploy option canary_percent cannot be used"),
+        ('{"namespace": "Not A Name"}', "The deploy option namespace cannot be used"),
+        ('{"mode": "Serverless"}', "The deploy option mode cannot be used"),
+        ("[]", "The deploy option the whole cannot be used"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_one_sentence(text, sentence):
+    with pytest.raises(UserError, match=f"^{sentence}.*\\.$"):
+        KServeOptions.parse(text)
+
+
+def test_no_options_are_the_defaults():
+    assert KServeOptions.parse("") == KServeOptions.parse("{}") == KServeOptions()
