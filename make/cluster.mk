@@ -10,7 +10,9 @@ REVISION := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=-cha
 TAG ?= $(REVISION)
 PREFIX = $(if $(REGISTRY),$(REGISTRY:%/=%)/)
 IMAGES := pipeline train serve serve-gpu
-BUILDER = $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool) 2>/dev/null),$(tool))))
+# A docker command without an engine behind it is of no use.
+BUILDER = $(shell if docker info >/dev/null 2>&1; then echo docker; \
+  else basename "$$(command -v podman || command -v buildah)"; fi)
 
 .PHONY: images push
 images: $(IMAGES:%=image-%) ## build the container images; `make images REGISTRY=… TAG=… BASE_IMAGE=…`
