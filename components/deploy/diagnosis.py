@@ -17,7 +17,8 @@ HOPELESS = (
     "CreateContainerConfigError",
     "RunContainerError",
 )
-# Failures that KServe reports before there is any pod.
+# Failures that KServe reports before there is any pod; right after a change they may still be about the spec before.
+LOOKS_UNTIL_CURRENT = 5
 INVALID = ("NoSupportingRuntime", "RuntimeNotRecognized", "RuntimeDisabled", "InvalidPredictorSpec")
 
 
@@ -44,14 +45,16 @@ def look(cluster: Cluster, options: KServeOptions, workload: Workload, since: fl
     service = cluster.get(service_path(options, workload.service))
     if service is None:
         return State(False, f"the InferenceService {workload.service} is gone", failed=True)
-    status = service.get("status", {})
-    last = status.get("modelStatus", {}).get("lastFailureInfo", {})
-    current = status.get("observedGeneration", 0) >= service["metadata"]["generation"]
-    if current and last.get("reason") in INVALID:
-        return State(False, f"{last['reason']}: {last.get('message', '')}", failed=True)
-    up = _revision_up(status) if options.mode == "Knative" else _rolled_out(cluster, options, workload)
-    if current and up and condition(service, "Ready").get("status") == "True":
+    # Its observedGeneration is of no use: KServe copies it from the Deployment. What runs is read off the pods' label.
+    if options.mode == "Knative":
+        up = _revision_up(cluster, options, workload, service)
+    else:
+        up = _rolled_out(cluster, options, workload)
+    if up and condition(service, "Ready").get("status") == "True":
         return State(True)
+    last = service.get("status", {}).get("modelStatus", {}).get("lastFailureInfo", {})
+    if last.get("reason") in INVALID and time.monotonic() - since > LOOKS_UNTIL_CURRENT * options.poll_seconds:
+        return State(False, f"{last['reason']}: {last.get('message', '')}", failed=True)
     return _pods_state(cluster, options, workload, since) or State(False, _conditions(service))
 
 
@@ -77,10 +80,13 @@ def events(cluster: Cluster, options: KServeOptions, workload: Workload) -> str:
     return " / ".join(dict.fromkeys(f"{one.get('reason')}: {one.get('message')}" for one in about[-3:]))
 
 
-def _revision_up(status: Object) -> bool:
-    predictor = status.get("components", {}).get("predictor", {})
+def _revision_up(cluster: Cluster, options: KServeOptions, workload: Workload, service: Object) -> bool:
+    """Whether the newest Knative revision is ready, and a pod of the version, which says that it is the one we mean."""
+    predictor = service.get("status", {}).get("components", {}).get("predictor", {})
     created = predictor.get("latestCreatedRevision")
-    return bool(created) and created == predictor.get("latestReadyRevision")
+    if not created or created != predictor.get("latestReadyRevision"):
+        return False
+    return any(condition(pod, "Ready").get("status") == "True" for pod in _pods(cluster, options, workload))
 
 
 def _rolled_out(cluster: Cluster, options: KServeOptions, workload: Workload) -> bool:

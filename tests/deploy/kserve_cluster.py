@@ -142,7 +142,7 @@ class KServeCluster:
         status = {
             "phase": "Pending" if bad else "Running",
             "ready": ready,
-            "conditions": [scheduled],
+            "conditions": [scheduled, {"type": "Ready", "status": str(ready)}],
             "containerStatuses": [] if fate.unschedulable else [container],
         }
         self.api.put("pods", NAMESPACE, {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status})
@@ -184,7 +184,8 @@ class KServeCluster:
             {"latestReadyRevision": revision} if ready[predictor] else {}
         )
         status: Object = {
-            "observedGeneration": generation,
+            # KServe's own flaw: the counter of the Deployment, not of the InferenceService.
+            "observedGeneration": self.api.get("deployments", NAMESPACE, predictor)["metadata"]["generation"],
             "conditions": conditions,
             "address": {"url": self.service(predictor).url},
             "components": {"predictor": revisions if self.knative else {}},

@@ -1,6 +1,6 @@
 """The kserve target on a real cluster: KUBECONFIG points to one with KServe and an overlay of manifests/ applied.
 
-The AWS_* variables must lead to the cluster's store, for example by `kubectl port-forward`. Services are reached through
+The AWS_* variables must lead to the store of the cluster, say by `kubectl port-forward`. Services are reached through
 the API server, so nothing else has to be reachable. The test uses an InferenceService of its own name.
 """
 
