@@ -67,7 +67,7 @@ def _near(report: Report, photos: Sequence[Look], pairs: Sequence[tuple[int, int
 def _dimensions(widths: "np.ndarray", heights: "np.ndarray") -> Figure:
     figure, axes = new_axes()
     low, high = min(widths.min(), heights.min()), max(widths.max(), heights.max())
-    edges = np.linspace(low - 0.5, high + 0.5, 60).tolist()
+    edges = np.linspace(low - 0.5, max(high, low + 60) + 0.5, 60).tolist()
     axes.hist([widths, heights], bins=edges, color=SERIES[:2], label=["width", "height"])
     axes.set(xlabel="pixels", ylabel="photos")
     axes.legend(frameon=False)
