@@ -159,7 +159,7 @@ class _Rollout:
         path = diagnosis.service_path(self.options, self.options.name)
         later = [inference_service(self.options, self.model)]
         if self.before is not None and replaces and self.options.canary_percent:
-            later.append(canary_service(self.options, self.before, self.model))
+            later.append(self._canary(self.before))
         try:
             for body in later:
                 self.cluster.apply(path, body, self.options.take_over, dry_run=True)
@@ -181,7 +181,7 @@ class _Rollout:
         assert self.before is not None
         options = self.options
         self._say(f"version {self.model.version} takes {options.canary_percent} % for {options.canary_seconds:.0f} s")
-        self._apply(canary_service(options, self.before, self.model))
+        self._apply(self._canary(self.before))
         standard = options.mode == "Standard"
         deployment = f"{options.name}-{CANARY_NAME}-predictor" if standard else f"{options.name}-predictor"
         workload = Workload(options.name, deployment, self.model.version)
@@ -197,6 +197,10 @@ class _Rollout:
             time.sleep(min(options.poll_seconds, max(0.0, until - time.monotonic())))
         if standard:  # in Knative mode the canary has no address of its own
             self._check_answers(self._canary_address())
+
+    def _canary(self, stable: Served) -> Object:
+        predictor = (self.live or {}).get("spec", {}).get("predictor", {})
+        return canary_service(self.options, stable, self.model, predictor.get("minReplicas", 1))
 
     def _apply(self, body: Object, name: str | None = None) -> None:
         self.lease.check()

@@ -48,15 +48,20 @@ def shadow_service(options: KServeOptions, model: Served) -> Object:
     return shadow
 
 
-def canary_service(options: KServeOptions, stable: Served, canary: Served) -> Object:
-    """The InferenceService that serves `stable`, and `canary` to `canary_percent` of the requests."""
+def canary_service(options: KServeOptions, stable: Served, canary: Served, replicas: int = 1) -> Object:
+    """The InferenceService that serves `stable`, and `canary` to `canary_percent` of the requests.
+
+    `replicas` is how many pods the stable version has. In Standard mode KServe takes the canary's pod from them, so at
+    least two are asked for while there is a canary: the stable version must never be left without one.
+    """
     if options.mode == "Knative":  # there the newest revision takes the share, and the one before keeps the rest
         predictor = _predictor(options, canary) | {"canaryTrafficPercent": options.canary_percent}
         return _object(options, options.name, {"predictor": predictor})
     beside = _predictor(options, canary) | {"name": CANARY_NAME, "minReplicas": 1}
     beside["model"]["name"] = CANARY_NAME
     share = {"trafficPercent": options.canary_percent, "predictor": beside}
-    return _object(options, options.name, {"predictor": _predictor(options, stable), "canary": [share]})
+    predictor = _predictor(options, stable) | {"minReplicas": max(2, replicas)}
+    return _object(options, options.name, {"predictor": predictor, "canary": [share]})
 
 
 def shadow_name(options: KServeOptions) -> str:
@@ -66,8 +71,7 @@ def shadow_name(options: KServeOptions) -> str:
 
 def without_model(options: KServeOptions) -> Object:
     """What to apply to take our fields out of an InferenceService that others had made before us."""
-    whole = _object(options, options.name, {})
-    return {"apiVersion": whole["apiVersion"], "kind": KIND, "metadata": {"name": options.name}}
+    return {"apiVersion": f"{GROUP}/{API_VERSION}", "kind": KIND, "metadata": {"name": options.name}}
 
 
 def served_by(service: Object) -> Served | None:

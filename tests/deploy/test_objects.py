@@ -68,6 +68,12 @@ def test_only_the_version_is_ours_to_say():
     assert set(predictor["model"]) == {"modelFormat", "runtime", "storageUri"}
 
 
+@pytest.mark.parametrize(("replicas", "asked"), [(1, 2), (2, 2), (4, 4)])
+def test_a_canary_never_takes_the_last_pod_of_the_stable_version(replicas, asked):
+    spec = canary_service(OPTIONS["Standard"], OLD, NEW, replicas)["spec"]
+    assert (spec["predictor"]["minReplicas"], spec["canary"][0]["predictor"]["minReplicas"]) == (asked, 1)
+
+
 def test_the_one_beside_takes_no_traffic_from_outside():
     beside = objects("Standard")["beside"]
     assert beside["metadata"]["name"] == "bin-counter-candidate"
