@@ -24,3 +24,11 @@ bench-serve: $(VENV)/ready .venv-bench/ready ## the serving table: this server a
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
 	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python requirements/bench.txt
 	@touch $@
+
+.PHONY: soak-serve
+soak-serve: $(VENV)/ready ## ten minutes at saturation, a tenth of it bad input; MODEL
+	@$(BIN)/python -m benchmarks.soak --model '$(MODEL)'
+
+.PHONY: fuzz-serve
+fuzz-serve: $(VENV)/ready ## the long fuzz of the endpoint: 20,000 damaged photos, and requests from its OpenAPI
+	@BIN_COUNTER_FUZZ=20000 $(BIN)/pytest tests/serve/test_fuzz.py -q --timeout 7200 -m "not slow"

@@ -80,8 +80,8 @@ def litserve(name: str, bundle: Path) -> Launch:
 
 def bentoml(name: str, bundle: Path) -> Launch:
     """BentoML on the same graph."""
-    command = (str(BENCH_PYTHON), "-m", "bentoml", "serve", "benchmarks.serving.bentoml_app:Counter", "--port", "{port}",
-               "--host", "127.0.0.1")  # fmt: skip
+    command = (str(BENCH_PYTHON), "-m", "bentoml", "serve", "benchmarks.serving.bentoml_app:Counter", "--host",
+               "127.0.0.1", "--port", "{port}")  # fmt: skip
     quiet = (("BENTOML_DO_NOT_TRACK", "True"), ("BUNDLE", str(bundle)))
     return Launch(name, command, "/readyz", "/predict", "raw", quiet)
 

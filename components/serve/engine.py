@@ -19,7 +19,7 @@ from components.core.bundle import Bundle
 from components.core.pixels import ImageRejected, decode_squashed
 from components.core.runtime import open_runtime
 from components.serve.answers import Answer, Photo, answers_of
-from components.serve.metrics import BATCH_SIZE, STAGE_SECONDS, WAITING
+from components.serve.metrics import BATCH_SIZE, QUEUE_LIMIT, STAGE_SECONDS, WAITING
 from components.serve.refusal import bad_request, overloaded
 
 
@@ -89,6 +89,7 @@ class Engine:
         self.runtime = open_runtime(
             bundle, options.runtime, options.precision, threads=options.threads, streams=options.threads
         )
+        QUEUE_LIMIT.set(options.queue_limit)
         self._wait_seconds = options.wait_seconds
         if self._wait_seconds is None:
             self._wait_seconds = 0.0 if self.runtime.name == "openvino" else 0.002
