@@ -38,9 +38,8 @@ def confusion(evaluation: Evaluation) -> Figure:
     axes.imshow(np.dstack([np.broadcast_to(to_rgb(SERIES[0]), (counts, counts, 3)), shares]), aspect="auto")
     for row in range(counts):
         for column in range(counts):
-            ink = "white" if shares[row, column] > 0.5 else "black"
             text = f"{shares[row, column]:.0%}\n{matrix[row, column]}"
-            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
+            axes.text(column, row, text, ha="center", va="center", fontsize=9)
     labels = [str(count) for count in range(1, counts + 1)]
     axes.set_xticks(range(counts), labels)
     axes.set_yticks(range(counts), labels)
