@@ -40,6 +40,7 @@ class BundleInfo(BaseModel):
     runtime: RuntimeName = "auto"
     precision: Precision = "f32"
     temperature: float = Field(gt=0)
+    class_biases: tuple[float, ...] = ()  # added to the counts' logits after the temperature; in the graph
     recipe: str
     recipe_fields: dict[str, bool | int | float | str] = {}
     initial_weights: str = ""  # where the backbone's first weights came from

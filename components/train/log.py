@@ -93,9 +93,9 @@ def summarise(result: "Result") -> None:
         print(f"rule '{finding.rule}': {finding.evidence}. {finding.advice}", flush=True)
     if fitted.outcome.stopped:
         print(f"Stopped early: {fitted.outcome.stopped}.", flush=True)
-    chosen = result.bundle.info.precision
     print(
-        f"temperature {fitted.served.temperature:.3f} (ECE {fitted.ece_before:.3f}, then {fitted.ece_after:.3f}), "
-        f"to be served in {chosen}; bundle {result.bundle.folder}",
+        f"calibrated by temperature {fitted.calibration.temperature:.3f} and biases "
+        f"(ECE {fitted.ece_before:.3f}, then {fitted.ece_after:.3f}), to be served in {result.bundle.info.precision}; "
+        f"bundle {result.bundle.folder}",
         flush=True,
     )

@@ -217,11 +217,15 @@ class Training:
         return written
 
     def _size_of(self, epoch: int) -> int:
-        """Photos are smaller in the first epochs, which are for the coarse things."""
+        """Photos are smaller in the first epochs, which are for the coarse things.
+
+        They also stay below the size that is served: networks do better on photos somewhat larger than those they were
+        trained on (Touvron et al., Fixing the train-test resolution discrepancy, 2019).
+        """
         recipe = self.recipe
-        if epoch >= round(recipe.small_epochs_share * self.epochs):
-            return recipe.image_size
-        return max(32, round(recipe.image_size * recipe.small_scale / 32) * 32)
+        small = epoch < round(recipe.small_epochs_share * self.epochs)
+        scale = recipe.small_scale if small else recipe.training_scale
+        return recipe.image_size if scale == 1 else max(32, round(recipe.image_size * scale / 32) * 32)
 
     def _set_train_mode(self) -> None:
         self.wrapped.train()

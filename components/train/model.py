@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from components.train.backbones import Backbone
@@ -93,19 +94,34 @@ class Counter(nn.Module):
         return self.head(self.network(photos).float())
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What turns logits of the counts 1…max_count into probabilities: softmax(logits / temperature + biases)."""
+
+    temperature: float
+    biases: tuple[float, ...]
+
+    def scores(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Probabilities N×max_count."""
+        return softmax(logits / self.temperature + np.array(self.biases), axis=1).astype(np.float64)
+
+
 class Served(nn.Module):
     """The graph that is served: pixels uint8 N×S×S×3 to probabilities of the counts 1…max_count, N×max_count, and with
     extra classes the probability N that the bin holds 0 or more than max_count."""
 
-    def __init__(self, normalise: Normalise, counter: nn.Module, classes: Classes, temperature: float) -> None:
+    biases: Tensor
+
+    def __init__(self, normalise: Normalise, counter: nn.Module, classes: Classes, calibration: Calibration) -> None:
         super().__init__()
         self.normalise, self.counter, self.classes = normalise, counter, classes
-        self.temperature = temperature
+        self.temperature = calibration.temperature
+        self.register_buffer("biases", torch.tensor(calibration.biases), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Probabilities of pixels."""
         logits = self.counter(self.normalise(pixels)) / self.temperature
-        scores = torch.softmax(self.classes.in_range(logits), 1)
+        scores = torch.softmax(self.classes.in_range(logits) + self.biases, 1)
         if not self.classes.with_extra:
             return scores
         return scores, 1 - self.classes.in_range(torch.softmax(logits, 1)).sum(1)

@@ -41,7 +41,7 @@ def write_report(result: "Result", path: Path) -> None:
     report.numbers(
         [
             Number("Validation accuracy", f"{last.validation_accuracy:.1%}", f"after {len(history)} epochs"),
-            Number("Validation loss", f"{last.validation_loss:.4f}", "nats, before the temperature"),
+            Number("Validation loss", f"{last.validation_loss:.4f}", "nats, before calibration"),
             Number("Speed", f"{sum(r.images for r in history) / max(seconds, 1e-9):,.0f}/s", "training images"),
             Number("Time", _duration(seconds), "training alone"),
         ]
@@ -130,7 +130,8 @@ def _calibration(report: Report, result: "Result") -> None:
     report.table(
         ["", "calibration error (ECE)"],
         [["before", f"{fitted.ece_before:.4f}"], ["after", f"{fitted.ece_after:.4f}"]],
-        f"On validation, where the temperature {fitted.served.temperature:.3f} was fitted; it is part of the graph",
+        f"On validation, where the temperature ({fitted.calibration.temperature:.3f}) and the biases of the counts "
+        f"({', '.join(f'{bias:+.2f}' for bias in fitted.calibration.biases)}) were fitted; they are part of the graph",
     )
 
 

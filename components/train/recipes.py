@@ -22,6 +22,9 @@ class Recipe(BaseModel):
     batch_size: int = Field(default=32, ge=1, le=65_536)
     train_backbone: bool = Field(description="train all layers; false trains the head on features computed once")
     batch_norm: Literal["train", "frozen"] = "frozen"
+    training_scale: float = Field(
+        default=1.0, gt=0, le=1, description="size in the later epochs as a share of image_size"
+    )
     small_epochs_share: float = Field(default=0.0, ge=0, le=0.9, description="share of the epochs at a smaller size")
     small_scale: float = Field(default=0.6, gt=0, le=1, description="the smaller size as a share of image_size")
 
@@ -87,7 +90,8 @@ _FROZEN = Recipe(
 _FINETUNE = Recipe(
     name="finetune",
     backbone=BACKBONE,
-    image_size=192,
+    image_size=208,
+    training_scale=0.92,
     epochs=10,
     small_epochs_share=0.5,
     train_backbone=True,

@@ -18,12 +18,12 @@ from components.train.backbones import Backbone, create_backbone
 from components.train.checkpoint import Checkpoints, Description, code_digest
 from components.train.data import FeatureSource, PixelSource, TrainingData, join
 from components.train.distributed import Processes
-from components.train.export import check_against_torch, export_onnx, fit_temperature, predict, served_outputs
+from components.train.export import calibrate, check_against_torch, export_onnx, predict, served_outputs
 from components.train.features import frozen_features
 from components.train.history import EpochRecord
 from components.train.log import Log, announce, summarise, write_history
 from components.train.loop import Inputs, Outcome, Training
-from components.train.model import Classes, Counter, Head, Normalise, Served
+from components.train.model import Calibration, Classes, Counter, Head, Normalise, Served
 from components.train.page import draw_curves, write_report
 from components.train.recipes import Recipe
 from components.train.serving import Measured, choose, measure, quantise
@@ -78,8 +78,9 @@ class Fitted:
 
     prepared: Prepared
     outcome: Outcome
-    served: Served  # with its temperature
-    logits: NDArray[np.float32]  # of the counts 1…max_count on validation, before the temperature
+    served: Served
+    calibration: Calibration
+    logits: NDArray[np.float32]  # of the counts 1…max_count on validation, before the calibration
     ece_before: float
     ece_after: float
 
@@ -98,6 +99,7 @@ class Result:
 def prepare(job: Job, processes: Processes) -> Prepared:
     """Read the data, create the network, and compute features where the backbone is frozen."""
     recipe = job.recipe
+    torch.manual_seed(job.seed)  # a random start has to be the same one when the run goes on
     backbone = create_backbone(recipe.backbone, job.weights)
     index = ShardIndex.read(job.shard_index)
     cache = open_pixels(index, recipe.image_size)
@@ -109,7 +111,7 @@ def prepare(job: Job, processes: Processes) -> Prepared:
     head = Head(backbone.features, classes.number, recipe.dropout)
     pixels = PixelSource(cache, processes.device)
     if recipe.train_backbone:
-        by_size = {recipe.image_size: pixels}
+        by_size = {recipe.image_size: pixels}  # the loop asks for the sizes it trains at
 
         def source_of(size: int) -> PixelSource:
             if size not in by_size:
@@ -143,7 +145,7 @@ def describe(prepared: Prepared) -> Description:
 
 
 def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecord], None] = lambda _: None) -> Fitted:
-    """Train, then fit the temperature on validation."""
+    """Train, then calibrate on validation."""
     job, classes, head = prepared.job, prepared.classes, prepared.head
     torch.manual_seed(job.seed)
     trained: torch.nn.Module = Counter(prepared.backbone, head) if job.recipe.train_backbone else head
@@ -163,10 +165,13 @@ def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecor
             head.eval()
             found = head(prepared.inputs.validation.gather(validation.rows)).cpu().numpy()
     logits = classes.in_range(torch.from_numpy(found)).numpy()
-    temperature = fit_temperature(logits, validation.quantities)
-    served = Served(normalise, counter, classes, temperature)
-    before, after = (_ece(logits / np.float32(divisor), validation.quantities) for divisor in (1.0, temperature))
-    return Fitted(prepared, outcome, served, logits, before, after)
+    calibration = calibrate(logits, validation.quantities)
+    served = Served(normalise, counter, classes, calibration)
+    uncalibrated = Calibration(1.0, (0.0,) * classes.max_count)
+    before, after = (
+        calibration_error(validation.quantities, one.scores(logits)) for one in (uncalibrated, calibration)
+    )
+    return Fitted(prepared, outcome, served, calibration, logits, before, after)
 
 
 def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
@@ -216,7 +221,8 @@ def _info(fitted: Fitted) -> BundleInfo:
         image_size=job.recipe.image_size,
         max_count=job.max_count,
         has_out_of_range=prepared.classes.with_extra,
-        temperature=fitted.served.temperature,
+        temperature=fitted.calibration.temperature,
+        class_biases=fitted.calibration.biases,
         recipe=job.recipe.name,
         recipe_fields=job.recipe.model_dump(mode="json"),
         initial_weights=prepared.backbone.origin,
@@ -227,7 +233,7 @@ def _info(fitted: Fitted) -> BundleInfo:
         metrics={
             "validation_loss": last.validation_loss,
             "validation_accuracy": last.validation_accuracy,
-            "ece_before_temperature": fitted.ece_before,
+            "ece_before_calibration": fitted.ece_before,
             "ece": fitted.ece_after,
         },
         versions=versions(),
@@ -238,10 +244,6 @@ def _out_of_range(chosen: Measured, quantities: NDArray[np.int64], max_count: in
     if chosen.out_of_range is None:
         return None
     return out_of_range_figures((quantities < 1) | (quantities > max_count), chosen.out_of_range.astype(np.float64))
-
-
-def _ece(logits: NDArray[np.floating], quantities: NDArray[np.int64]) -> float:
-    return calibration_error(quantities, torch.softmax(torch.from_numpy(logits), 1).numpy().astype(np.float64))
 
 
 def train(job: Job, outputs: Outputs, processes: Processes) -> Result | None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scipy.special import softmax
 
 from components.core.bundle import read_bundle
 from components.core.errors import UserError
@@ -13,7 +14,7 @@ from components.core.pixel_cache import open_pixels
 from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
 from components.train.distributed import Processes
-from components.train.export import fit_temperature
+from components.train.export import calibrate
 from components.train.model import Classes
 from components.train.train import Job, Outputs, train
 from tests.train.conftest import ALONE, store_bins
@@ -145,13 +146,17 @@ def test_nan_stops_the_run_and_says_what_to_do(job_of, tmp_path):
     assert not (tmp_path / "out" / "bundle").exists()
 
 
-def test_temperature_repairs_logits_that_are_too_sure():
+def test_calibration_repairs_logits_that_are_too_sure_and_lean_to_one_side():
     random = np.random.default_rng(0)
-    logits = random.normal(0, 1, (4000, 5)).astype(np.float32)
-    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    counts = np.array([random.choice(5, p=chance / chance.sum()) for chance in chances]) + 1
-    assert fit_temperature(3 * logits, counts) == pytest.approx(3, rel=0.1)
-    assert fit_temperature(logits, counts) == pytest.approx(1, rel=0.1)
+    logits = random.normal(0, 1, (4000, 5))
+    chances = softmax(logits, axis=1)
+    counts = np.array([random.choice(5, p=chance) for chance in chances]) + 1
+    assert calibrate(3 * logits, counts).temperature == pytest.approx(3, rel=0.1)
+    fair = calibrate(logits, counts)
+    assert fair.temperature == pytest.approx(1, rel=0.1)
+    assert np.abs(fair.biases).max() < 0.15
+    leaning = calibrate(logits + np.array([0, 0, 0, 0, 1.0]), counts)
+    assert leaning.biases[4] - leaning.biases[0] == pytest.approx(-1, abs=0.25)
 
 
 def test_classes_name_zero_and_more_only_with_extra_bins():
