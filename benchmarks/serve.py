@@ -283,7 +283,7 @@ def write(rows: list[Row], found: Measurements, origin: str, arguments: argparse
         "# Serving",
         "",
         f"`make bench-serve`, {setting['date']}, {setting['machine']}; {setting['photos']}; {CONNECTIONS}",
-        f"connections; medians of {arguments.rounds} rounds through all servers in turn. The load generator shares the cores.",
+        f"connections; medians of {arguments.rounds} rounds through all servers. The load generator shares the cores.",
         "",
         "| what | ours | other | ratio | goal | met |",
         "| --- | --- | --- | --- | --- | --- |",
