@@ -1,5 +1,6 @@
 """Follow a run on a cluster in the terminal, step by step, to its end."""
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 5.0
 # A laptop's connection may be away for a while; the run goes on without it.
 PATIENCE_SECONDS = 300.0
+# A pod that has not started by then may never: no node fits, or its image cannot be pulled.
+START_SECONDS = 300.0
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 WORDS = {
     "PENDING": "waits",
@@ -35,6 +38,7 @@ def follow(client: "kfp.Client", server: Server, run_id: str, poll_seconds: floa
     """
     address = f"{server.host}/#/runs/details/{run_id}"
     seen: dict[str, str] = {}
+    waiting: dict[str, float] = {}
     try:
         while True:
             run = _patiently(client, server, run_id, poll_seconds)
@@ -42,12 +46,30 @@ def follow(client: "kfp.Client", server: Server, run_id: str, poll_seconds: floa
                 if seen.get(task.display_name) != task.state:
                     seen[task.display_name] = task.state
                     print(f"  {task.display_name:18} {WORDS.get(task.state, task.state)}", flush=True)
+            _warn_of_waiting(_steps(run), waiting, server)
             if run.state in ENDED:
                 return _end(run, address)
             time.sleep(poll_seconds)
     except KeyboardInterrupt:
         print(f"\nNo longer following; the run goes on: {address}")
         return 130
+
+
+def _warn_of_waiting(steps: list[Any], waiting: dict[str, float], server: Server) -> None:
+    """Say once that a step does not start, and how to see why."""
+    for task in steps:
+        if task.state != "PENDING":
+            waiting.pop(task.display_name, None)
+            continue
+        since = waiting.setdefault(task.display_name, time.monotonic())
+        if time.monotonic() - since > START_SECONDS:
+            waiting[task.display_name] = math.inf
+            print(
+                f"  {task.display_name} has waited {START_SECONDS / 60:.0f} minutes for a node or its image; "
+                f"kubectl -n {server.namespace or 'kubeflow'} get events --field-selector type=Warning says why. "
+                "For training compare PRESET, ACCELERATOR_TYPE and GPU_NODE_SELECTOR with the node pool.",
+                flush=True,
+            )
 
 
 def _patiently(client: "kfp.Client", server: Server, run_id: str, poll_seconds: float) -> Any:

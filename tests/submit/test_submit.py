@@ -92,6 +92,14 @@ def test_a_connection_that_breaks_while_following_does_not_matter(api, host):
     assert run("--host", host) == 0
 
 
+def test_a_step_that_does_not_start_is_said_once_with_how_to_see_why(api, host, capsys, monkeypatch):
+    monkeypatch.setattr(follow, "START_SECONDS", 0.0)
+    waits = [("root", "RUNNING"), ("train", "PENDING")]
+    api.states = [waits, waits, waits, waits, *GOOD[2:]]
+    assert run("--host", host) == 0
+    assert capsys.readouterr().out.count("train has waited") == 1
+
+
 def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(api, host, capsys):
     assert run("--host", host, "--dry-run", "EPOCHS=3") == 0
     assert json.loads(capsys.readouterr().out)["parameters"]["epochs"] == 3
