@@ -147,7 +147,13 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with (folder / "weed.log").open("wb") as log:
         # A session of its own, so that Ctrl-C in the terminal reaches us first and we end it in order.
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+            # It would take AWS keys it finds as a user of its own, over ours of the same name.
+            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         )
     try:
         yield process, f"http://{HOST}:{s3}"

@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import os
 import tempfile
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from components.train.backbones import Backbone
 from components.train.export import export_onnx, predict
 from components.train.model import Normalise
 
-_BATCH = 64
+_BATCH = 32
 _OUTPUT = "features"
 # Larger tables stay on the machine that computed them.
 _SHARED_BYTES = 1 << 30
@@ -53,9 +55,15 @@ def _compute(backbone: Backbone, cache: PixelCache, device: torch.device) -> NDA
     network = nn.Sequential(Normalise(backbone.mean, backbone.std), backbone.network)
     with tempfile.TemporaryDirectory() as folder:
         run = _runner(network, cache.size, device, Path(folder) / "backbone.onnx")
-        for start in tqdm(range(0, len(features), _BATCH), desc="features", unit="batch", mininterval=2):
+
+        def compute(start: int) -> None:
             rows = np.arange(start, min(start + _BATCH, len(features)))
             features[rows] = run(cache.read(rows))
+
+        starts = range(0, len(features), _BATCH)
+        # A stream a core needs no waiting between cores, as threads that share one batch do.
+        with ThreadPoolExecutor(_streams() if device.type == "cpu" else 1) as pool:
+            list(tqdm(pool.map(compute, starts), total=len(starts), desc="features", unit="batch", mininterval=2))
     return features
 
 
@@ -65,8 +73,12 @@ def _runner(
     if device.type == "cuda":
         return lambda pixels: predict(network, pixels, device)[0]
     export_onnx(network, size, path, (_OUTPUT,))
-    graph = open_onnx(path, "f32", None, (_OUTPUT,))
+    graph = open_onnx(path, "f32", None, (_OUTPUT,), streams=_streams())
     return lambda pixels: graph(pixels)[0]
+
+
+def _streams() -> int:
+    return os.cpu_count() or 1
 
 
 def _write(path: Path, features: NDArray[np.float32]) -> None:
