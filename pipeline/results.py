@@ -50,7 +50,7 @@ def collect_results(outputs: dict[str, object], home: Path, source: str) -> Resu
     shutil.copytree(_path(outputs["bundle"]), fresh / "model")
     rejects = pd.concat([pd.read_parquet(_path(outputs[output])).assign(step=step) for output, step in REJECTS.items()])
     rejects.to_csv(fresh / "rejects.csv", index=False)
-    photos = _copy_photos(fresh, source)
+    photos = copy_photos(fresh, source)
     fresh.rename(folder)
     _point_latest(home, folder)
     for old in sorted((home / "runs").iterdir())[:-RUNS_KEPT]:
@@ -77,7 +77,7 @@ def print_summary(results: Results, serving: str) -> None:
     print(f"Next: `make serve`, then in a second terminal `make predict IMAGE={photo}`.")
 
 
-def _copy_photos(folder: Path, source: str) -> list[Path]:
+def copy_photos(folder: Path, source: str) -> list[Path]:
     """Write a test photo of each count as photos/<image_id>.jpg; returns their places inside `folder`."""
     predictions = pd.read_parquet(folder / REPORTS["predictions"])
     chosen = predictions[predictions["subset"] == "test"].groupby("quantity")["image_id"].first()
