@@ -21,7 +21,7 @@ class Counter:
         self.runtime = open_runtime(read_bundle(os.environ["BUNDLE"]), "openvino", threads=1)
 
     @bentoml.api
-    def predict(self, photo: Annotated[Path, ContentType("image/jpeg")]) -> dict[str, Any]:
+    def predict(self, photo: Annotated[Path, ContentType("image/jpeg")], /) -> dict[str, Any]:
         """Count the items in one photo."""
         pixels = decode_squashed(photo.read_bytes(), self.runtime.bundle.info.image_size)
         prediction = self.runtime.predict(np.asarray(pixels)[None])

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from components.core.bundle import Bundle
+from components.core.errors import UserError
 from components.core.pixels import ImageRejected, decode_squashed
 from components.core.runtime import open_runtime
 from components.serve.answers import Answer, Photo, answers_of
@@ -97,14 +98,17 @@ class Engine:
             threading.Thread(target=self._work, name=f"count-{number}", daemon=True)
             for number in range(options.threads)
         ]
+        self._warm = threading.Barrier(options.threads + 1)
+        self._warm_up_error: Exception | None = None
 
     def start(self) -> None:
-        """Warm every worker up, then let them take photos. Returns when all are warm."""
-        warm = threading.Barrier(len(self._workers) + 1)
-        self._warm = warm
+        """Warm every worker up, then let them take photos. Returns when all are warm. Raises UserError."""
         for worker in self._workers:
             worker.start()
-        warm.wait()
+        try:
+            self._warm.wait()
+        except threading.BrokenBarrierError as error:
+            raise UserError(f"The model cannot be run ({self._warm_up_error}); train or fetch it again.") from error
 
     def close(self) -> None:
         """Let the workers finish what waits, then end them."""
@@ -142,9 +146,16 @@ class Engine:
         return await request.future
 
     def _work(self) -> None:
-        self.runtime.predict(np.zeros((1, self._size, self._size, 3), np.uint8))
-        self.runtime.predict(np.zeros((self.options.max_batch, self._size, self._size, 3), np.uint8))
-        self._warm.wait()
+        try:
+            for number in (1, self.options.max_batch):
+                self.runtime.predict(np.zeros((number, self._size, self._size, 3), np.uint8))
+            self._warm.wait()
+        except threading.BrokenBarrierError:
+            return  # another worker could not warm up
+        except Exception as error:  # whatever the runtime raises: `start` reports it
+            self._warm_up_error = error
+            self._warm.abort()
+            return
         while (jobs := self._take()) is not None:
             try:
                 settled = self._run(jobs)
