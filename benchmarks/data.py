@@ -1,7 +1,8 @@
 """Ingest, split and download against what people use instead, in one run against one local store.
 
     python -m benchmarks.data            everything, about 15 minutes on 2 cores
-    python -m benchmarks.data --quick    smaller numbers, to see that it works
+    python -m benchmarks.data --short    fewer objects, when there is less time; the results say how many
+    python -m benchmarks.data --quick    a handful, to see that it works; writes no results
 
 Every measurement is a process of its own, so that times and resident memory belong to it alone. Writes
 results/data.json and results/data.md. All objects are made: no figure depends on data that is not in the repository.
@@ -189,9 +190,13 @@ def grow(sizes: Sizes) -> list[Measured]:
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="fewer objects")
     parser.add_argument("--quick", action="store_true", help="smaller numbers; writes no results")
-    quick = parser.parse_args().quick
+    given = parser.parse_args()
+    quick = given.quick
     sizes = Sizes()
+    if given.short:
+        sizes = Sizes(images=1000, slow_images=150, metadata=4000, ingests=(6000, 12_000, 24_000), repeats=1)
     if quick:
         sizes = Sizes(images=200, slow_images=40, metadata=500, ingests=(600, 900), rows=20_000, repeats=1)
     folder = Path(tempfile.mkdtemp(prefix="bench-data-"))

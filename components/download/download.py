@@ -10,6 +10,7 @@ from components.core.concurrent import progress
 from components.core.errors import UserError
 from components.core.records import Reject, read_splits, write_rejects
 from components.core.shards import ShardIndex
+from components.core.source import Source
 from components.core.store import open_store
 from components.download.fetch import fetch_photos
 from components.download.pack import SHARD_BYTES, Packer, Piece, PieceLog
@@ -55,7 +56,8 @@ def download(
 
 async def fetch_and_pack(options: DownloadOptions, image_ids: list[str], rejects_path: Path) -> list[Piece]:
     """Pieces of the whole download, in order; those of an earlier attempt are not fetched again. Raises UserError."""
-    source, store = open_store(options.source), open_store(options.data_uri)
+    source = open_store(Source.parse(options.source).photo_bucket())
+    store = open_store(options.data_uri)
     log = PieceLog(store, str(source.location), image_ids, options.shard_bytes)
     pieces = await asyncio.to_thread(log.read)
     done = pieces[-1].end if pieces else 0

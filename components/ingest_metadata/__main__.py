@@ -7,6 +7,7 @@ from components.core import defaults
 from components.core.errors import reported
 from components.core.layout import DATA_BUCKET
 from components.ingest_metadata.ingest import IngestOptions, ingest
+from components.ingest_metadata.report import write_report
 
 
 def main() -> None:
@@ -24,10 +25,14 @@ def main() -> None:
     parser.add_argument("--records", type=Path, default=Path("records.parquet"), help="where to write the records")
     parser.add_argument("--rejects", type=Path, default=Path("rejects.parquet"), help="where to write the rejects")
     parser.add_argument("--report", type=Path, default=Path("ingest.html"), help="where to write the page")
+    parser.add_argument("--explore", action="store_true", help="only draw the page anew from tables that are there")
     given = vars(parser.parse_args())
     paths = [given.pop(name) for name in ("records", "rejects", "report")]
     with reported():
-        ingest(IngestOptions(**given), *paths)
+        if given.pop("explore"):
+            write_report(paths[0], paths[1], paths[2], given["max_count"], given["source"])
+        else:
+            ingest(IngestOptions(**given), *paths)
 
 
 if __name__ == "__main__":

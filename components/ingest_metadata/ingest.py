@@ -13,10 +13,11 @@ from components.core.concurrent import progress
 from components.core.errors import UserError
 from components.core.layout import METADATA_PREFIX
 from components.core.records import RECORDS_SCHEMA, REJECTS_SCHEMA, Record, Reject, TableWriter
+from components.core.source import Source, is_table
 from components.core.store import open_store
 from components.ingest_metadata.bucket import BucketReader
 from components.ingest_metadata.report import write_report
-from components.ingest_metadata.table import is_table, read_table
+from components.ingest_metadata.table import read_table
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,14 @@ async def _read(options: IngestOptions, records: TableWriter, rejects: TableWrit
         rejects.append(outcome for outcome in outcomes if isinstance(outcome, Reject))
         tally.add(outcomes)
 
-    if is_table(options.source):
+    metadata = Source.parse(options.source).metadata
+    if is_table(metadata):
         with progress(None, "table rows") as bar:
-            for batch in read_table(options.source, options.limit, options.seed):
+            for batch in read_table(metadata, options.limit, options.seed):
                 take(batch)
                 bar.update(len(batch))
         return
-    reader = await asyncio.to_thread(_bucket_reader, options)
+    reader = await asyncio.to_thread(_bucket_reader, metadata, options)
     with progress(None, "metadata files") as bar:
         counting = asyncio.create_task(_count(reader, bar))
         try:
@@ -96,8 +98,8 @@ async def _read(options: IngestOptions, records: TableWriter, rejects: TableWrit
     print(f"reading: {reader.source.told_retries()}; state: {reader.state.told_retries()}")
 
 
-def _bucket_reader(options: IngestOptions) -> BucketReader:
-    return BucketReader(open_store(options.source), open_store(options.data_uri), options.limit, options.seed)
+def _bucket_reader(metadata: str, options: IngestOptions) -> BucketReader:
+    return BucketReader(open_store(metadata), open_store(options.data_uri), options.limit, options.seed)
 
 
 async def _count(reader: BucketReader, bar: "tqdm[Any]") -> None:

@@ -27,18 +27,12 @@ from components.ingest_metadata.sample import draw_sample
 
 ID_COLUMNS = ("image_id", "id", "image")
 QUANTITY_COLUMNS = ("quantity", "expected_quantity", "count")
-SUFFIXES = (".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
 BATCH = 10_000
 _READ = 1 << 20
 _LONGEST_ELEMENT = 4 << 20
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 Row = tuple[object, object]
-
-
-def is_table(source: str) -> bool:
-    """Whether `source` names a table rather than a bucket."""
-    return source.lower().endswith(SUFFIXES)
 
 
 def read_table(source: str, limit: int = 0, seed: int = 0) -> Iterator[list[Record | Reject]]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from components.core.errors import UserError
 from components.core.layout import IMAGE_ID
 from components.core.records import Record, Reject
-from components.ingest_metadata.table import is_table, read_table
+from components.core.source import Source, is_table
+from components.ingest_metadata.table import read_table
 
 ROWS = [("1", 0), ("00001", 3), ("123456", 209), ("01044", 2), ("1044", 5)]
 EXPECTED = sorted(ROWS)
@@ -126,6 +127,14 @@ def test_tables_are_told_from_buckets():
     assert is_table("s3://bucket/bins.csv.gz")
     assert is_table("bins.PARQUET")
     assert not is_table("s3://bucket/csv")
+
+
+def test_a_bucket_and_a_table_can_be_joined(world):
+    both = Source.parse("s3://photos/of#bins.csv.gz")
+    assert (both.metadata, both.photo_bucket()) == ("bins.csv.gz", "s3://photos/of")
+    assert Source.parse("s3://bucket") == Source("s3://bucket", "s3://bucket")
+    with pytest.raises(UserError, match=r"holds no photos; write SOURCE=s3://bucket#bins\.csv"):
+        Source.parse("bins.csv").photo_bucket()
 
 
 def test_the_samples_counts(world, sample):

@@ -1,0 +1,73 @@
+import os
+
+import pytest
+
+from benchmarks.proxies import Faults, fault_proxy
+from components.core import store as store_module
+from components.core.errors import UserError
+from components.core.layout import PUBLIC_SOURCE_BUCKET
+from components.core.store import Access, Location, ObjectExists, ObjectMissing, open_store
+
+
+@pytest.fixture
+def bucket(world):
+    return open_store(world.source)
+
+
+def test_objects_are_written_read_and_removed(bucket):
+    etag = bucket.put("a/b", b"one")
+    assert (bucket.get("a/b"), bucket.etag("a/b")) == (b"one", etag)
+    assert bucket.put("a/b", b"two") != etag
+    bucket.delete("a/b")
+    bucket.delete("a/b")
+    assert not bucket.exists("a/b")
+    with pytest.raises(ObjectMissing):
+        bucket.get("a/b")
+
+
+def test_a_listing_longer_than_a_page_is_whole_and_relative_to_the_prefix(bucket, monkeypatch):
+    monkeypatch.setattr(store_module, "PAGE_KEYS", 3)
+    for number in range(10):
+        bucket.put(f"list/{number}", b"x" * number)
+    assert [(entry.key, entry.size) for entry in bucket.list("list/")] == [(f"list/{n}", n) for n in range(10)]
+    assert list(bucket.list("nothing/")) == []
+
+
+def test_of_two_creators_one_wins(bucket):
+    bucket.create("lock", b"mine")
+    with pytest.raises(ObjectExists):
+        bucket.create("lock", b"theirs")
+    assert bucket.get("lock") == b"mine"
+
+
+def test_a_creator_whose_answers_are_lost_knows_that_it_won(world, monkeypatch):
+    with fault_proxy(os.environ["AWS_ENDPOINT_URL"], Faults(resets=0.6), seed=3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_store(world.source)
+        for number in range(8):
+            store.create(f"lock/{number}", b"mine")
+        assert proxy.injected["resets"] > 3
+        with pytest.raises(ObjectExists):
+            store.create("lock/0", b"theirs")
+    assert "broken connections" in store.told_retries()
+
+
+def test_retries_are_bounded(world, monkeypatch):
+    monkeypatch.setattr(store_module, "LONGEST_PAUSE_SECONDS", 0.01)
+    with fault_proxy(os.environ["AWS_ENDPOINT_URL"], Faults(server_errors=1.0)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with pytest.raises(UserError, match=r"does not answer .*check that it runs"):
+            open_store(world.source).get("key")
+        assert proxy.requests == store_module.ATTEMPTS
+
+
+@pytest.mark.parametrize("uri", ["bucket", "http://bucket", "s3://", ""])
+def test_an_address_of_another_form_is_refused(uri):
+    with pytest.raises(UserError, match="is not an S3 address"):
+        Location.parse(uri)
+
+
+def test_the_public_dataset_is_read_unsigned(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://ours")
+    access = Access.to(f"s3://{PUBLIC_SOURCE_BUCKET}")
+    assert (access.signed, access.endpoint) == (False, None)
