@@ -72,9 +72,13 @@ class Head(nn.Module):
         self.linear = nn.Linear(features, classes)
 
     def standardise(self, features: NDArray[np.float32]) -> None:
-        """Bring every feature to mean 0 and deviation 1 over these samples."""
+        """Bring every feature to mean 0 and deviation 1 over these samples.
+
+        One that hardly varies is scaled by a tenth of what is usual: on few samples it would be all noise.
+        """
+        deviation = features.std(0)
         self.mean.copy_(torch.from_numpy(features.mean(0)))
-        self.deviation.copy_(torch.from_numpy(features.std(0) + 1e-3))
+        self.deviation.copy_(torch.from_numpy(np.maximum(deviation, 0.1 * deviation.mean() + 1e-6)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of features."""

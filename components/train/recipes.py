@@ -77,14 +77,15 @@ _FROZEN = Recipe(
     name="frozen",
     backbone=BACKBONE,
     image_size=224,
-    epochs=30,
+    epochs=15,
     batch_size=128,
     train_backbone=False,
     learning_rate=1e-3,
     weight_decay=0.05,
     warmup_share=0.05,
     loss="soft_labels",
-    dropout=0.3,
+    soft_label_width=1.0,
+    dropout=0.5,
     standardise=True,
 )
 _FINETUNE = Recipe(
