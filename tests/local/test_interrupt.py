@@ -15,11 +15,11 @@ import pytest
 
 from pipeline.source.__main__ import write_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = ["EPOCHS=2", "IMAGE_SIZE=64", "FORCE=true", "MAX_REJECT_SHARE=0.1"]
-EXIT_SECONDS = 30.0
+EXIT_SECONDS = 60.0
 INTERRUPTED = 130
 # A line of the output, and how long after it the key is pressed.
 MOMENTS = [
