@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests.serve.conftest import RunningServer
 from tests.small_model import photo
 
+expect.set_options(timeout=30_000)  # machines that run tests may be busy
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -22,6 +23,7 @@ def page(server: RunningServer) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(60_000)
         strangers: list[str] = []
         complaints: list[str] = []
         page.on("request", lambda request: strangers.append(request.url) if _is_foreign(request.url, server) else None)
