@@ -413,7 +413,8 @@ class Training:
         torch.set_rng_state(state["random"])
         self.best = state["best"]
         if self.average is not None:
-            self.average.state, self.average.updates = state["average"], state["updates"]
+            self.average.state = {name: value.to(self.device) for name, value in state["average"].items()}
+            self.average.updates = state["updates"]
         self.progress = Progress(**state["progress"])
         if self.processes.leads:
             print(f"Going on from {self.checkpoints.where}: step {len(self.progress.step_losses)}.", flush=True)
