@@ -161,6 +161,9 @@ def _replica_failure(cluster: Cluster, options: KServeOptions, workload: Workloa
 
 def _conditions(service: Object) -> str:
     """What the InferenceService itself says is missing."""
-    unmet = [one for one in service.get("status", {}).get("conditions") or [] if one.get("status") != "True"]
+    conditions = service.get("status", {}).get("conditions") or []
+    if not conditions:
+        return "KServe has not said anything about it yet; is its controller running?"
+    unmet = [one for one in conditions if one.get("status") != "True"]
     said = [f"{one['type']}: {one.get('message') or one.get('reason') or 'unknown'}" for one in unmet]
-    return ", ".join(said) or "KServe has not said anything about it yet; is its controller running?"
+    return ", ".join(said) or "not all pods run the new version yet"
