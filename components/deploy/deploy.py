@@ -64,14 +64,14 @@ def put_into_service(
     candidate: Candidate, target: Target, before: Deployment | None, champion: str, figures: Figures | None
 ) -> Deployment:
     """Roll a published version out and record it; `before` is the deployment it replaces."""
-    with target.rollout(candidate) as url:
+    with target.rollout(candidate) as where:
         if before and before.version == candidate.version:
             candidate.registry.write_latest()
-            print(f"deploy: version {candidate.version} is in service already ({url})", flush=True)
+            print(f"deploy: version {candidate.version} is in service already ({where})", flush=True)
             return before
         run = os.environ.get(RUN_VARIABLE, "")
         record = candidate.registry.advance(before, candidate.version, champion, run, target.name, figures)
-        print(f"deploy: version {candidate.version} is in service ({url})", flush=True)
+        print(f"deploy: version {candidate.version} is in service ({where})", flush=True)
         return record
 
 

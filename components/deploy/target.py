@@ -22,7 +22,7 @@ class Target(Protocol):
     name: str
 
     def rollout(self, candidate: Candidate) -> AbstractContextManager[str]:
-        """Bring the candidate up, check its answers, and yield its address.
+        """Bring the candidate up, check its answers, and yield where it answers, for people to read.
 
         When the block inside fails, what served before is put back. Raises UserError with the reason when the candidate
         does not come up or answers wrongly; then nothing has changed either.
