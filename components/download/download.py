@@ -50,7 +50,7 @@ def download(
     sides = dict(zip(splits["image_id"], splits["block_subset"], strict=True))
     write_report(report_path, [photo for piece in pieces for photo in piece.photos], rejects, sides)
     index.write(index_path)
-    print(f"photos: {index.images:,} in {len(index.shards)} shards; rejects: {_by_reason(rejects) or 'none'}")
+    print(f"photos: {index.images:,}; shards: {len(index.shards)}; rejects: {_by_reason(rejects) or 'none'}")
     return index
 
 
