@@ -192,11 +192,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
     parser.add_argument("--short", action="store_true", help="fewer objects")
     parser.add_argument("--quick", action="store_true", help="smaller numbers; writes no results")
+    parser.add_argument("--note", default="", help="what a reader should know about this run")
     given = parser.parse_args()
     quick = given.quick
     sizes = Sizes()
     if given.short:
-        sizes = Sizes(images=1000, slow_images=150, metadata=4000, ingests=(6000, 12_000, 24_000), repeats=1)
+        sizes = Sizes(images=500, slow_images=100, metadata=2000, ingests=(3000, 6000, 12_000), repeats=1)
     if quick:
         sizes = Sizes(images=200, slow_images=40, metadata=500, ingests=(600, 900), rows=20_000, repeats=1)
     folder = Path(tempfile.mkdtemp(prefix="bench-data-"))
@@ -208,19 +209,19 @@ def main() -> None:
             for part in (compare_images, compare_metadata, time_split, grow):
                 runs += part(sizes)
                 if not quick:
-                    write(runs)  # after every part, so that a run that is stopped leaves what it has
+                    write(runs, given.note)  # after every part, so that a run that is stopped leaves what it has
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(runs: list[Measured]) -> None:
+def write(runs: list[Measured], note: str) -> None:
     """results/data.json for programs, results/data.md for people."""
     RESULTS.mkdir(exist_ok=True)
     machine = f"{os.cpu_count()} cores ({processor()}), no accelerator"
     today = date.today().isoformat()
-    document = {"date": today, "machine": machine, "runs": [run.model_dump() for run in runs]}
+    document = {"date": today, "machine": machine, "note": note, "runs": [run.model_dump() for run in runs]}
     (RESULTS / "data.json").write_text(json.dumps(document, indent=1) + "\n")
-    (RESULTS / "data.md").write_text(table(runs, machine, today))
+    (RESULTS / "data.md").write_text(table(runs, machine, today, note))
     print(f"written: {RESULTS / 'data.md'}")
 
 

@@ -24,12 +24,13 @@ class Measured(BaseModel):
         return self.items / self.seconds
 
 
-def table(runs: Sequence[Measured], machine: str, day: str) -> str:
+def table(runs: Sequence[Measured], machine: str, day: str, note: str = "") -> str:
     """Markdown with a row for every goal, whether it was reached, and the single measurements."""
     lines = [
         "# Data",
         "",
         f"`make bench-data`, {day}, {machine}; a local store on the same machine, made objects.",
+        *([note] if note else []),
         "",
         "| what | result | goal | |",
         "| --- | --- | --- | --- |",
