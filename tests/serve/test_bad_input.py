@@ -164,7 +164,7 @@ def test_unknown_models_paths_methods_and_types_are_refused(server: RunningServe
         reply = httpx.post(server.predict, content=photo(1), headers={"Content-Type": kind})
         assert_refused(reply, 415, kind, "image/jpeg")
     assert_refused(httpx.post(server.predict, content=b"x", headers={"Content-Type": "multipart/form-data"}), 400)
-    assert_refused(httpx.post(f"{server.url}/v1/models/bin-counter:explain", content=b"x"), 404)
+    assert_refused(httpx.post(f"{server.url}/v1/models/bin-counter:explain", content=b"x"), 405, "POST")
 
 
 def test_a_100_mb_body_is_refused_while_it_is_read(server: RunningServer, tmp_path: Path):
