@@ -1,5 +1,6 @@
 """Running a bundle's graph: OpenVINO on a CPU, ONNX Runtime on a CUDA device. The only module that runs a model."""
 
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,8 +121,14 @@ def open_onnx(
         raise UserError(f"The graph in {path} cannot be opened by {runtime} ({reason.strip()}).") from error
 
 
+def switch_telemetry_off() -> None:
+    """Keep OpenVINO and NNCF from reporting to their makers' analytics; call it before either is imported."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
 class _OpenVinoFunction:
     def __init__(self, path: Path, precision: str, threads: int | None, outputs: Sequence[str], streams: int) -> None:
+        switch_telemetry_off()
         import openvino
 
         # Fills a table inside OpenVINO; two threads that both come to it first wait for each other for ever.

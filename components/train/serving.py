@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.bundle import INT8_FILE, MODEL_FILE, PIXELS_INPUT, Bundle, BundleInfo, Precision
-from components.core.runtime import open_runtime
+from components.core.runtime import open_runtime, switch_telemetry_off
 
 ALLOWED_LOSS = 0.005  # of accuracy
 CALIBRATION_IMAGES = 128
@@ -60,6 +60,7 @@ def measure(
 
 def quantise(files: Path, pixels: NDArray[np.uint8]) -> None:
     """Write model-int8.onnx beside model.onnx: post-training quantisation, calibrated on up to 128 photos."""
+    switch_telemetry_off()
     import nncf  # seconds to import, and only this needs it
     import onnx
 

@@ -103,3 +103,14 @@ def test_cuda_gives_what_the_cpu_gives(bundle):
     on_gpu = open_runtime(bundle, "onnxruntime").predict(levels(1, 2, 3))
     on_cpu = open_runtime(bundle, "openvino").predict(levels(1, 2, 3))
     assert np.abs(on_gpu.scores - on_cpu.scores).max() < 1e-3
+
+
+def test_inference_reports_to_nobody(bundle):
+    program = (
+        "import sys; from pathlib import Path; from components.core.bundle import read_bundle\n"
+        "from components.core.runtime import open_runtime\n"
+        "open_runtime(read_bundle(Path(sys.argv[1])), runtime='openvino')\n"
+        "import openvino.tools.ovc, nncf\n"
+        "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(bundle)], check=True)
