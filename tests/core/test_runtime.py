@@ -113,4 +113,4 @@ def test_inference_reports_to_nobody(bundle):
         "import openvino.tools.ovc, nncf\n"
         "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program, str(bundle)], check=True)
+    subprocess.run([sys.executable, "-c", program, str(bundle.folder)], check=True)
