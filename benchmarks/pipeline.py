@@ -165,7 +165,7 @@ def main() -> None:
         home = Path(folder) / "generated"
         runs.append(measure("drawn bins, first run", home))
         runs.append(measure("the same again", home))
-        runs.append(measure("other epochs", home, "EPOCHS=3"))
+        runs.append(measure("other epochs", home, "EPOCHS=1"))
         if arguments.sample.is_dir():
             source = os.path.relpath(arguments.sample, ROOT)
             runs.append(measure("10,000 real photos", Path(folder) / "real", f"SOURCE={source}", "RECIPE=frozen"))

@@ -99,7 +99,7 @@ def test_presets_select_what_these_clusters_label(compile_for, preset, selector)
 def test_cpu_steps_stay_off_the_gpu_pool(compile_for, preset):
     ir, executors = compile_for(preset_name=preset)
     for name, executor in executors.items():
-        if name != "exec-train":
+        if name not in ("exec-train", "exec-tune-trial"):
             expressions = executor["nodeAffinity"][0]["matchExpressions"]
             assert {one["key"] for one in expressions} == set(PRESETS[preset].gpu_labels), name
             assert {one["operator"] for one in expressions} == {"DoesNotExist"}
@@ -174,7 +174,8 @@ def test_the_run_is_summarised_whatever_happens(compile_for):
 def test_images_are_parameters_of_the_pipeline(compile_for):
     ir, _ = compile_for(preset_name="gke")
     for name, executor in ir["deploymentSpec"]["executors"].items():
-        parameter = "train_image" if name == "exec-train" else "pipeline_image"
+        trains = name == "exec-train" or name.startswith("exec-tune-")
+        parameter = "train_image" if trains else "pipeline_image"
         assert parameter in executor["container"]["image"], name
 
 

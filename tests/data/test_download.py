@@ -14,7 +14,7 @@ from components.core.shards import read_images
 from components.core.store import Store, open_store
 from components.download.fetch import check
 from components.download.near import HASH_BITS, NEAR_BITS, near_pairs, perceptual_hash
-from tests.data.conftest import made_jpeg
+from tests.data.world import made_jpeg
 
 SMALL = 30_000  # bytes a shard
 

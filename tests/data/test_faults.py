@@ -23,7 +23,7 @@ from components.core.store import open_store
 from components.download import fetch
 from components.ingest_metadata import bucket
 from pipeline.local_store import local_store
-from tests.data.conftest import World
+from tests.data.world import World
 
 SMALL = 30_000
 BAD_DAY = Faults(server_errors=0.2, resets=0.1, cut_short=0.05, wrong_bytes=0.01, missing=0.03, stalls=0.003)

@@ -8,7 +8,7 @@ from components.core.layout import metadata_key
 from components.core.records import block_of, read_records, read_rejects
 from components.core.store import Store, open_store
 from components.ingest_metadata import bucket
-from tests.data.conftest import made_metadata
+from tests.data.world import made_metadata
 
 ODD_NAMES = ("readme.txt", "sub/00001.json", "a b.json", "x\ny.json", "-1.json", "1.JSON", "...json", "\u0661.json")
 ODD_KEYS = [f"metadata/{name}" for name in (*ODD_NAMES, "1" * 13 + ".json")]
