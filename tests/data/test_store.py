@@ -40,8 +40,9 @@ def test_of_two_creators_one_wins(bucket):
     assert bucket.get("lock") == b"mine"
 
 
-@pytest.mark.slow  # fails now and then, and the reason is not known yet
 def test_a_creator_whose_answers_are_lost_knows_that_it_won(world, monkeypatch):
+    # A store that never answered is given up sooner, which is not what this is about.
+    monkeypatch.setattr(store_module, "FIRST_ATTEMPTS", store_module.ATTEMPTS)
     with fault_proxy(os.environ["AWS_ENDPOINT_URL"], Faults(resets=0.4), seed=3) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         store = open_store(world.source)
