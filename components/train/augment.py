@@ -15,12 +15,11 @@ from components.train.recipes import Recipe
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn for N samples: geometry N×2×3, brightness and contrast factors N, mixup shares N; None is off."""
+    """What was drawn for N samples: geometry N×2×3, brightness and contrast factors N; None is off."""
 
     geometry: Tensor | None
     brightness: Tensor | None
     contrast: Tensor | None
-    share: Tensor | None
 
     def part(self, part: slice) -> "Draw":
         """The draws of some samples of the batch."""
@@ -49,8 +48,7 @@ def draw(recipe: Recipe, number: int, generator: torch.Generator) -> Draw:
         )
     brightness = uniform(1 - recipe.brightness, 1 + recipe.brightness) if recipe.brightness else None
     contrast = uniform(1 - recipe.brightness, 1 + recipe.brightness) if recipe.brightness else None
-    share = uniform(0, recipe.mixup) if recipe.mixup else None
-    return Draw(geometry, brightness, contrast, share)
+    return Draw(geometry, brightness, contrast)
 
 
 def _geometry(mirror: Tensor, angle: Tensor, shrink: Tensor, move_x: Tensor, move_y: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from components.train.recipes import Recipe
 from components.train.rules import Evidence, Finding, check
 
 STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM, as a shell says it
-_VALIDATION_BATCH = 64
+_VALIDATION_BATCH = 32
 _NOTES_AT_ONCE = 20
 _NORM_LOOKS = 20  # a look at the layers' gradients in so many steps
 

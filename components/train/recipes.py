@@ -50,14 +50,13 @@ class Recipe(BaseModel):
     shift: float = Field(default=0.0, ge=0, le=0.5, description="largest shrink, the photo moving in what it leaves")
     rotation: float = Field(default=0.0, ge=0, le=45, description="largest turn in degrees, shrunk so that all stays")
     brightness: float = Field(default=0.0, ge=0, le=0.9, description="largest relative change, also of contrast")
-    mixup: float = Field(default=0.0, ge=0, le=1, description="largest share of a second photo blended in")
 
     autocast: Literal["auto", "bf16", "f32"] = "f32"
     serving: Literal["f32", "best"] = Field(default="best", description="best tries bf16 and int8 on validation")
 
     @model_validator(mode="after")
     def _frozen_backbone(self) -> Self:
-        if not self.train_backbone and (self.flip or self.shift or self.rotation or self.brightness or self.mixup):
+        if not self.train_backbone and (self.flip or self.shift or self.rotation or self.brightness):
             raise ValueError("augmentation needs train_backbone, because frozen features are computed once")
         return self
 

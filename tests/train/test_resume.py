@@ -19,7 +19,7 @@ from tests.train.conftest import ALONE, DATA_URI, TINY, SmallData
 
 ROOT = Path(__file__).parent.parent.parent
 OVERRIDES = json.dumps(
-    {"batch_size": 8, "serving": "f32", "autocast": "f32", "ema_decay": 0.99, "small_epochs_share": 0.5, "mixup": 0.2}
+    {"batch_size": 8, "serving": "f32", "autocast": "f32", "ema_decay": 0.99, "small_epochs_share": 0.5}
 )
 
 
