@@ -32,8 +32,6 @@ STOP_TIMEOUT_SECONDS = 10.0
 FULL_BELOW_SHARE = 0.01
 FULL_BELOW_BYTES = 64 * 1024**2
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# Go's heap limit for the store: left alone it grows to half a gigabyte on a few thousand small objects.
-STORE_HEAP = "192MiB"
 
 
 @dataclass(frozen=True)
@@ -155,8 +153,7 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
             start_new_session=True,
             preexec_fn=_die_with_parent,
             # It would take AWS keys it finds as a user of its own, over ours of the same name.
-            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-            | {"GOMEMLIMIT": STORE_HEAP},
+            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         )
     try:
         yield process, f"http://{HOST}:{s3}"
