@@ -1,4 +1,4 @@
-"""Each rule fires on a run that breaks it and is silent on one that does not."""
+"""Each rule at its threshold, on evidence made by hand; trainings that break them are in test_rules_on_runs.py."""
 
 import math
 from dataclasses import replace
