@@ -35,7 +35,24 @@ def exchange(store_environment, tmp_path):
     return given
 
 
-def start(exchange, tmp_path, *arguments, processes=1):
+@pytest.fixture
+def start(exchange, tmp_path):
+    """Starts a worker; at the end of the test nothing of it is left, however the test ended."""
+    started = []
+
+    def begin(*arguments, processes=1):
+        started.append(run_worker(exchange, tmp_path, arguments, processes))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        # Not killed at once: torchrun's processes have sessions of their own, and only torchrun takes them along.
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def run_worker(exchange, tmp_path, arguments, processes):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,8 +83,8 @@ def start(exchange, tmp_path, *arguments, processes=1):
     )
 
 
-def test_two_processes_train_and_the_first_node_hands_the_model_over(exchange, tmp_path):
-    process = start(exchange, tmp_path, "--epochs=1", processes=2)
+def test_two_processes_train_and_the_first_node_hands_the_model_over(start, exchange, tmp_path):
+    process = start("--epochs=1", processes=2)
     said, _ = process.communicate()
     assert process.returncode == 0, said
     outputs = {name: tmp_path / "out" / name for name in ("bundle", "report", "curves")}
@@ -77,16 +94,16 @@ def test_two_processes_train_and_the_first_node_hands_the_model_over(exchange, t
     assert "<html" in outputs["report"].read_text()
 
 
-def test_a_mistake_ends_with_the_sentence_and_status_1_so_that_nothing_restarts_it(exchange, tmp_path):
-    process = start(exchange, tmp_path, "--recipe=nonsense")
+def test_a_mistake_ends_with_the_sentence_and_status_1_so_that_nothing_restarts_it(start, exchange, tmp_path):
+    process = start("--recipe=nonsense")
     said, _ = process.communicate()
     assert process.returncode == 1, said
     assert "nonsense" in (tmp_path / "sentence").read_text()
     assert not exchange.done()
 
 
-def test_a_node_that_is_taken_away_ends_with_a_status_that_restarts_it(exchange, tmp_path):
-    process = start(exchange, tmp_path, "--epochs=500")
+def test_a_node_that_is_taken_away_ends_with_a_status_that_restarts_it(start, exchange):
+    process = start("--epochs=500")
     said = ""
     for line in process.stdout:
         said += line
