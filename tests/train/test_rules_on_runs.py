@@ -21,6 +21,15 @@ from tests.train.conftest import ALONE
 FEATURES, SAMPLES, COUNTS = 16, 320, 5
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads gain nothing on layers this small, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class SlowSource(FeatureSource):
     """A disk that takes its time."""
 
