@@ -33,26 +33,27 @@ class Server:
     namespace: str
     token: str
     cookies: str
+    token_file: Path | None = None  # read anew for every request, because the kubelet renews it
 
     @classmethod
     def from_environment(cls, host: str, namespace: str) -> "Server":
-        """Read the credentials. Raises UserError when no host is given, or no token is mounted in a cluster."""
+        """Read the credentials. Raises UserError when no host is given, or one that is no address."""
         token, cookies = os.environ.get(TOKEN_VARIABLE, ""), os.environ.get(COOKIES_VARIABLE, "")
         if not host:
             raise UserError(
                 "No KFP was named; give its address, KFP_HOST=http://localhost:8080, or KFP_HOST=in-cluster."
             )
         if host == IN_CLUSTER:
-            if not token and PROJECTED_TOKEN.is_file():
-                token = PROJECTED_TOKEN.read_text().strip()
-            return cls(IN_CLUSTER_HOST, namespace, token, cookies)
+            mounted = PROJECTED_TOKEN if not token and PROJECTED_TOKEN.is_file() else None
+            return cls(IN_CLUSTER_HOST, namespace, token, cookies, mounted)
         if not host.startswith(("http://", "https://")):
             raise UserError(f"KFP_HOST={host} should begin with http:// or https://.")
         return cls(host.rstrip("/"), namespace, token, cookies)
 
     def headers(self) -> dict[str, str]:
         """HTTP headers that carry the credentials."""
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        token = self.token_file.read_text().strip() if self.token_file else self.token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         return headers | ({"Cookie": self.cookies} if self.cookies else {})
 
 
@@ -61,8 +62,12 @@ def connect(server: Server) -> "kfp.Client":
     multi_user = _healthy(server)
     if multi_user and not server.namespace:
         raise UserError("This Kubeflow has several users; say in which namespace to run, NAMESPACE=<your profile>.")
+    if server.namespace and not multi_user:
+        raise UserError("This KFP has no users with namespaces of their own; leave NAMESPACE out.")
     import kfp
+    from kfp.client import ServiceAccountTokenVolumeCredentials
 
+    mounted = ServiceAccountTokenVolumeCredentials(str(server.token_file)) if server.token_file else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = kfp.Client(
@@ -70,6 +75,7 @@ def connect(server: Server) -> "kfp.Client":
             namespace=server.namespace or "kubeflow",
             existing_token=server.token or None,
             cookies=server.cookies or None,
+            credentials=mounted,
         )
     # A plain KFP refuses a namespace; the client would send one that an earlier session left behind.
     client._context_setting["namespace"] = server.namespace if multi_user else ""

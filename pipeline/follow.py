@@ -3,6 +3,8 @@
 import math
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import UserError
@@ -31,6 +33,16 @@ WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class Step:
+    """One of our own steps in a run; `key` tells the trials of a study apart, which all have one name."""
+
+    key: str
+    name: str
+    state: str
+    error: str
+
+
 def follow(client: "kfp.Client", server: Server, run_id: str, poll_seconds: float = POLL_SECONDS) -> int:
     """Print every change of a step until the run ends; returns 0 if it succeeded, else 1.
 
@@ -42,11 +54,12 @@ def follow(client: "kfp.Client", server: Server, run_id: str, poll_seconds: floa
     try:
         while True:
             run = _patiently(client, server, run_id, poll_seconds)
-            for task in _steps(run):
-                if seen.get(task.display_name) != task.state:
-                    seen[task.display_name] = task.state
-                    print(f"  {task.display_name:18} {WORDS.get(task.state, task.state)}", flush=True)
-            _warn_of_waiting(_steps(run), waiting, server)
+            steps = _steps(run)
+            for step in steps:
+                if seen.get(step.key) != step.state:
+                    seen[step.key] = step.state
+                    print(f"  {step.name:18} {WORDS.get(step.state, step.state)}", flush=True)
+            _warn_of_waiting(steps, waiting, server)
             if run.state in ENDED:
                 return _end(run, address)
             time.sleep(poll_seconds)
@@ -55,17 +68,17 @@ def follow(client: "kfp.Client", server: Server, run_id: str, poll_seconds: floa
         return 130
 
 
-def _warn_of_waiting(steps: list[Any], waiting: dict[str, float], server: Server) -> None:
+def _warn_of_waiting(steps: list[Step], waiting: dict[str, float], server: Server) -> None:
     """Say once that a step does not start, and how to see why."""
-    for task in steps:
-        if task.state != "PENDING":
-            waiting.pop(task.display_name, None)
+    for step in steps:
+        if step.state != "PENDING":
+            waiting.pop(step.key, None)
             continue
-        since = waiting.setdefault(task.display_name, time.monotonic())
+        since = waiting.setdefault(step.key, time.monotonic())
         if time.monotonic() - since > START_SECONDS:
-            waiting[task.display_name] = math.inf
+            waiting[step.key] = math.inf
             print(
-                f"  {task.display_name} has waited {START_SECONDS / 60:.0f} minutes for a node or its image; "
+                f"  {step.name} has waited {START_SECONDS / 60:.0f} minutes for a node or its image; "
                 f"kubectl -n {server.namespace or 'kubeflow'} get events --field-selector type=Warning says why. "
                 "For training compare PRESET, ACCELERATOR_TYPE and GPU_NODE_SELECTOR with the node pool.",
                 flush=True,
@@ -84,21 +97,44 @@ def _patiently(client: "kfp.Client", server: Server, run_id: str, poll_seconds: 
             time.sleep(poll_seconds)
 
 
-def _steps(run: Any) -> list[Any]:
+def _steps(run: Any) -> list[Step]:
     """Our own steps of a run in the order they began; KFP's drivers and groups are left out."""
     names = {name.replace("_", "-") for name in STEPS}
     details = (run.run_details.task_details if run.run_details else None) or []
-    steps = [task for task in details if task.display_name in names and task.state]
-    return sorted(steps, key=lambda task: (task.start_time or task.create_time).timestamp())
+    by_pod = {task.pod_name: task for task in details if task.pod_name}
+    tasks = [task for task in details if task.display_name in names and task.state]
+    tasks.sort(key=lambda task: (task.start_time or task.create_time).timestamp())
+    return [_step(task, list(_executors(task, by_pod))) for task in tasks]
+
+
+def _step(task: Any, executors: list[Any]) -> Step:
+    # To KFP a step runs as soon as it may; that its pod has not started is a state of the pod.
+    waits = task.state == "RUNNING" and any(pod.state == "PENDING" for pod in executors)
+    errors = [one.error.message for one in (task, *executors) if one.error and one.error.message]
+    return Step(
+        key=task.pod_name or task.task_id or task.display_name,
+        name=task.display_name,
+        state="PENDING" if waits else task.state,
+        error=errors[0] if errors else "",
+    )
+
+
+def _executors(task: Any, by_pod: dict[str, Any]) -> Iterator[Any]:
+    """The pods of a step (with retries several, one level further down), which are tasks called `executor`, too."""
+    for child in task.child_tasks or []:
+        pod = by_pod.get(child.pod_name)
+        if pod is not None and pod.display_name.startswith("executor"):
+            yield pod
+            yield from _executors(pod, by_pod)
 
 
 def _end(run: Any, address: str) -> int:
     if run.state == "SUCCEEDED":
         print(f"The run succeeded. {_figures(run)}\n{address}")
         return 0
-    failed = [task for task in _steps(run) if task.state == "FAILED"]
-    where = f" in {failed[0].display_name}" if failed else ""
-    messages = [task.error.message for task in failed if task.error and task.error.message]
+    failed = [step for step in _steps(run) if step.state == "FAILED"]
+    where = f" in {failed[0].name}" if failed else ""
+    messages = [step.error for step in failed if step.error]
     reason = messages[0] if messages else (run.error.message if run.error and run.error.message else "")
     said = f": {reason.strip().rstrip('.')}" if reason else ""
     print(f"The run {WORDS[run.state]}{where}{said}. The step's log says what to do:\n{address}")

@@ -93,16 +93,17 @@ def read_cron(text: str) -> str:
 def ensure_version(client: "kfp.Client", server: Server, compiled: Compiled) -> tuple[str, str]:
     """Ids of the pipeline and of the version with this content; uploads what is not there yet."""
     with explained("the upload of the pipeline", server):
-        pipeline_id = client.get_pipeline_id(PIPELINE)
-        if pipeline_id is None:
+        # With several users a pipeline belongs to a namespace, and is found only there.
+        found = client.list_pipelines(namespace=server.namespace or None, filter=_named(PIPELINE)).pipelines or []
+        if found:
+            pipeline_id = found[0].pipeline_id
+        else:
             # The first version of a pipeline is made with it, and named after it.
             options = {"name": PIPELINE, "description": "counts the items in a bin from its photo"}
             if server.namespace:
                 options["namespace"] = server.namespace
             pipeline_id = client._upload_api.upload_pipeline(str(compiled.path), **options).pipeline_id
-        wanted = {"operation": "EQUALS", "key": "display_name", "stringValue": compiled.version}
-        found = client.list_pipeline_versions(pipeline_id, filter=json.dumps({"predicates": [wanted]}))
-        versions = found.pipeline_versions or []
+        versions = client.list_pipeline_versions(pipeline_id, filter=_named(compiled.version)).pipeline_versions or []
         if not versions:
             versions = [
                 client._upload_api.upload_pipeline_version(
@@ -110,6 +111,11 @@ def ensure_version(client: "kfp.Client", server: Server, compiled: Compiled) -> 
                 )
             ]
     return pipeline_id, versions[0].pipeline_version_id
+
+
+def _named(name: str) -> str:
+    """KFP's filter for one name."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 def ensure_experiment(client: "kfp.Client", server: Server, name: str) -> str:

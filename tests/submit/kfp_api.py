@@ -23,7 +23,8 @@ class KfpApi:
     cookies: str = ""
     version: str = "v2beta1"
     namespaces: tuple[str, ...] = ("team",)
-    states: list[list[tuple[str, str]]] = field(default_factory=list)  # what each look at a run finds: step and state
+    # What each look at a run finds: step and state, and "above/executor" for a pod of a step.
+    states: list[list[tuple[str, str]]] = field(default_factory=list)
     error: str = ""
     drop: int = 0  # so many looks at a run are not answered
     pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -54,7 +55,10 @@ class KfpApi:
 
     def _pipelines(self, method: str, rest: list[str], query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if rest == ["upload"]:
-            made = self._new(self.pipelines, "pipeline_id", display_name=query["name"])
+            namespace = query.get("namespace", "")
+            if self._pipelines_in(namespace, query["name"]):
+                return 409, {"message": f"Already exist error: The name {query['name']} already exist."}
+            made = self._new(self.pipelines, "pipeline_id", display_name=query["name"], namespace=namespace)
             self._version(made["pipeline_id"], query["name"], body)
             return 200, made
         if rest == ["upload_version"]:
@@ -63,7 +67,11 @@ class KfpApi:
             return 200, self._version(query["pipelineid"], query["name"], body)
         if rest[1:] == ["versions"]:
             return 200, {"pipeline_versions": self._named(self.versions, wanted(query))}
-        return 200, {"pipelines": self._named(self.pipelines, wanted(query))}
+        return 200, {"pipelines": self._pipelines_in(query.get("namespace", ""), wanted(query))}
+
+    def _pipelines_in(self, namespace: str, name: str) -> list[dict[str, Any]]:
+        """As in KFP, without a namespace only those of no namespace."""
+        return [one for one in self._named(self.pipelines, name) if one["namespace"] == namespace]
 
     def _version(self, pipeline_id: str, name: str, body: bytes) -> dict[str, Any]:
         assert b"pipelineInfo" in body
@@ -87,12 +95,23 @@ class KfpApi:
         tasks = self.states[min(self.looks, len(self.states) - 1)]
         self.looks += 1
         by_name = dict(tasks)
-        details = [
-            {"display_name": name, "state": state, "create_time": MOMENT, "start_time": f"2026-11-23T20:00:{index:02}Z"}
-            | ({"error": {"code": 9, "message": self.error}} if state == "FAILED" and self.error else {})
-            for index, (name, state) in enumerate(tasks)
-        ]
+        details = [self._task(place, name, state, tasks) for place, (name, state) in enumerate(tasks)]
         return 200, {**run, "state": by_name.get("root", "RUNNING"), "run_details": {"task_details": details}}
+
+    def _task(self, place: int, name: str, state: str, tasks: list[tuple[str, str]]) -> dict[str, Any]:
+        """A task as KFP tells it; `name` may have a number for one of several of that name, as in `tune-trial#2`."""
+        below = [{"pod_name": other} for other, _ in tasks if other.rpartition("/")[0] == name]
+        failed = {"error": {"code": 9, "message": self.error}} if state == "FAILED" and self.error else {}
+        return {
+            "task_id": name,
+            "pod_name": name,
+            "display_name": name.rpartition("/")[2].partition("#")[0],
+            "state": state,
+            "create_time": MOMENT,
+            "start_time": f"2026-11-23T20:00:{place:02}Z",
+            "child_tasks": below,
+            **failed,
+        }
 
     def _recurringruns(self, method: str, rest: list[str], query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if method == "POST":

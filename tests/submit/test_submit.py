@@ -4,10 +4,12 @@ import argparse
 import json
 import re
 import socket
+from uuid import uuid4
 
 import pytest
 
 from components.core.errors import UserError
+from components.core.registry import Figures, Registry
 from pipeline import connection, follow, submit
 from pipeline.connection import Server, connect
 from pipeline.submit import read_cron, read_parameters
@@ -94,10 +96,41 @@ def test_a_connection_that_breaks_while_following_does_not_matter(api, host):
 
 def test_a_step_that_does_not_start_is_said_once_with_how_to_see_why(api, host, capsys, monkeypatch):
     monkeypatch.setattr(follow, "START_SECONDS", 0.0)
-    waits = [("root", "RUNNING"), ("train", "PENDING")]
-    api.states = [waits, waits, waits, waits, *GOOD[2:]]
+    # As KFP tells it: the step runs, its pod waits, and with retries that is two levels down.
+    pod = [("train/executor", "RUNNING"), ("train/executor/executor(0)", "PENDING")]
+    waits = [("root", "RUNNING"), ("train", "RUNNING"), *pod]
+    api.states = [waits, waits, waits, waits, *GOOD[1:]]
     assert run("--host", host) == 0
-    assert capsys.readouterr().out.count("train has waited") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("train has waited") == 1
+    assert re.findall(r"^  train +(\w+)$", printed, re.MULTILINE) == ["waits", "runs", "done"]
+
+
+def test_trials_of_one_name_are_told_apart(api, host, capsys):
+    some = [("root", "RUNNING"), ("tune-trial#1", "SUCCEEDED"), ("tune-trial#2", "RUNNING")]
+    api.states = [
+        some,
+        some,
+        some,
+        [("root", "SUCCEEDED"), ("tune-trial#1", "SUCCEEDED"), ("tune-trial#2", "SUCCEEDED")],
+    ]
+    assert run("--host", host) == 0
+    assert re.findall(r"^  tune-trial +(\w+)$", capsys.readouterr().out, re.MULTILINE) == ["done", "runs", "done"]
+
+
+def test_the_end_tells_the_figures_where_the_models_can_be_read(api, host, capsys, store_environment):
+    figures = Figures(
+        accuracy=0.55, accuracy_ci95=(0.5, 0.6), baseline_accuracy=0.3, loss=1, rmse=0.9, within_one=0.9, n_test=9
+    )
+    models = f"s3://models/{uuid4().hex}"
+    Registry.open(models).advance(None, "3f2a91c04d5e", "", "", "kserve", figures)
+    assert run("--host", host, f"MODELS_URI={models}") == 0
+    assert "In service: version 3f2a91c04d5e, accuracy 55.0% (50.0% to 60.0%, baseline" in capsys.readouterr().out
+
+
+def test_without_the_store_the_end_says_where_the_figures_are(api, host, capsys):
+    assert run("--host", host) == 0
+    assert "figures are in the outputs of evaluate and summarise" in capsys.readouterr().out
 
 
 def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(api, host, capsys):
@@ -113,18 +146,37 @@ def test_a_kubeflow_with_several_users_takes_a_token_and_a_namespace(api, host, 
     assert [one["namespace"] for one in api.experiments.values()] == ["team"]
 
 
+def test_a_second_run_of_a_user_finds_the_pipeline_of_that_namespace_again(api, host):
+    api.multi_user, api.namespaces = True, ("team", "others")
+    for namespace in ("team", "team", "others"):
+        assert run("--host", host, "--namespace", namespace, "--no-follow") == 0
+    assert sorted(one["namespace"] for one in api.pipelines.values()) == ["others", "team"]
+
+
 def test_cookies_work_too(api, host, monkeypatch):
     api.cookies = "session=abc"
     monkeypatch.setenv("KFP_COOKIES", "session=abc")
     assert run("--host", host, "--no-follow") == 0
 
 
-def test_inside_the_cluster_the_projected_token_is_used(monkeypatch, tmp_path):
-    (tmp_path / "token").write_text("projected\n")
+def test_inside_the_cluster_the_projected_token_is_used_and_followed_as_it_is_renewed(api, host, monkeypatch, tmp_path):
+    def renew(*_):
+        api.token = "second"
+        (tmp_path / "token").write_text("second\n")
+
+    api.multi_user, api.token = True, "first"
+    (tmp_path / "token").write_text("first\n")
     monkeypatch.setattr(connection, "PROJECTED_TOKEN", tmp_path / "token")
-    server = Server.from_environment("in-cluster", "team")
-    assert server.token == "projected"
-    assert server.host == connection.IN_CLUSTER_HOST
+    monkeypatch.setattr(connection, "IN_CLUSTER_HOST", host)
+    monkeypatch.setattr(follow.time, "sleep", renew)
+    assert run("--host", "in-cluster", "--namespace", "team") == 0
+    assert api.token == "second"
+
+
+def test_inside_the_cluster_a_plain_kfp_needs_no_token(api, host, monkeypatch, tmp_path):
+    monkeypatch.setattr(connection, "PROJECTED_TOKEN", tmp_path / "none")
+    monkeypatch.setattr(connection, "IN_CLUSTER_HOST", host)
+    assert run("--host", "in-cluster", "--no-follow") == 0
 
 
 def test_a_schedule_replaces_the_one_before(api, host, capsys):
@@ -175,6 +227,10 @@ def test_an_old_kfp_is_named_as_that(api, host):
 def test_several_users_and_no_namespace_is_one_sentence(api, host):
     api.multi_user = True
     assert "NAMESPACE=" in refused("--host", host)
+
+
+def test_a_namespace_without_users_is_one_sentence(host):
+    assert "leave NAMESPACE out" in refused("--host", host, "--namespace", "team")
 
 
 def test_a_namespace_that_is_not_there_is_one_sentence_and_starts_nothing(api, host):
