@@ -123,12 +123,58 @@ def test_runs_have_the_same_roles_in_kubeflow_as_at_home():
         assert home == away
 
 
-def test_every_permission_stands_in_the_readme():
-    text = (MANIFESTS / "README.md").read_text()
-    for role in of_kind(overlay("local"), "Role").values():
-        for rule in role["rules"]:
-            for resource in rule["resources"]:
-                assert re.search(rf"\| `{re.escape(resource)}` \|", text), f"{role['metadata']['name']}: {resource}"
+def granted(*roles):
+    """Resource, verbs and names of every rule of these roles."""
+    rules = [rule for name in roles for rule in of_kind(overlay("local"), "Role")[name]["rules"]]
+    return sorted(
+        (resource, *(tuple(sorted(rule.get(field, []))) for field in ("verbs", "resourceNames")))
+        for rule in rules
+        for resource in rule["resources"]
+    )
+
+
+def explained(heading):
+    """The same from the table of the README below a line with `heading`; every row must say why."""
+    text = (MANIFESTS / "README.md").read_text().partition(heading)[2]
+    rows = []
+    for line in text[text.index("\n|") :].strip().splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        resource, verbs, names, why = (cell.strip() for cell in line.strip("|").split("|"))
+        assert why, line
+        rows.append(
+            (resource.strip("`"), tuple(sorted(verbs.split(", "))), tuple(sorted(re.findall("`(.+?)`", names))))
+        )
+    return sorted(rows)
+
+
+def test_the_readme_explains_exactly_the_permissions_that_there_are():
+    assert explained("(Role `bin-counter-deploy`)") == granted("bin-counter-deploy")
+    assert explained("(Roles `bin-counter-train-job` and") == granted("bin-counter-train-job", "bin-counter-run")
+    known = {"bin-counter-deploy", "bin-counter-train-job", "bin-counter-run"}
+    for name in OVERLAYS:
+        assert set(of_kind(overlay(name), "Role")) == known
+        assert of_kind(overlay(name), "ClusterRole") == {}
+
+
+def test_only_the_account_of_the_steps_has_roles_and_a_token():
+    for name in OVERLAYS:
+        bindings = [body for body in overlay(name) if body["kind"].endswith("RoleBinding")]
+        assert {subject["name"] for one in bindings for subject in one["subjects"]} == {SERVICE_ACCOUNT}
+        for account in of_kind(overlay(name), "ServiceAccount").values():
+            if account["metadata"]["name"] != SERVICE_ACCOUNT:
+                assert account["automountServiceAccountToken"] is False
+
+
+def test_every_pod_of_a_run_may_reach_kfp_in_the_namespace_where_all_is_denied():
+    """Also KFP's own drivers, which carry Argo's labels and not ours."""
+    policy = of_kind(overlay("local"), "NetworkPolicy")["runs"]["spec"]
+    assert policy["podSelector"]["matchExpressions"] == [
+        {"key": "workflows.argoproj.io/workflow", "operator": "Exists"}
+    ]
+    destinations = [to for rule in policy["egress"] for to in rule["to"]]
+    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kubeflow"}}} in destinations
+    assert any("ipBlock" in to for to in destinations)
 
 
 def test_names_in_manifests_are_the_names_in_the_code():
