@@ -40,6 +40,10 @@ class Classes:
         """The columns of the counts 1…max_count."""
         return logits[:, 1 - self.first : 1 - self.first + self.max_count]
 
+    def out_of_range(self, probabilities: Tensor) -> Tensor:
+        """Sum N of the columns of 0 and of more than max_count; only with extra bins."""
+        return probabilities[:, 0] + probabilities[:, -1]
+
 
 class Normalise(nn.Module):
     """uint8 pixels N×S×S×3 to normalised N×3×S×S; the permuted view already lies in channels-last order."""
@@ -128,4 +132,4 @@ class Served(nn.Module):
         scores = torch.softmax(self.classes.in_range(logits) + self.biases, 1)
         if not self.classes.with_extra:
             return scores
-        return scores, 1 - self.classes.in_range(torch.softmax(logits, 1)).sum(1)
+        return scores, self.classes.out_of_range(torch.softmax(logits, 1))

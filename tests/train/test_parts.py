@@ -24,10 +24,25 @@ from components.train import augment
 from components.train.backbones import create_backbone
 from components.train.data import epoch_order, share_of
 from components.train.losses import class_weights, losses, soft_labels
+from components.train.model import Calibration, Classes, Normalise, Served
 from components.train.optimise import create_optimiser, learning_rate_at
 from components.train.recipes import RECIPES, choose_recipe
 from components.train.serving import Measured, choose
 from tests.train.conftest import DATA_URI, TINY, store_bins
+
+# --- the network
+
+
+def test_the_served_graph_gives_probabilities_however_sure_the_network_is():
+    class Sure(nn.Module):
+        def forward(self, photos):
+            return 12 * torch.randn(len(photos), 7, generator=torch.Generator().manual_seed(0))
+
+    served = Served(Normalise((0.5,) * 3, (0.5,) * 3), Sure(), Classes(5, True), Calibration(0.7, (0.0,) * 5))
+    scores, out_of_range = served(torch.zeros(2000, 2, 2, 3, dtype=torch.uint8))
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert ((out_of_range >= 0) & (out_of_range <= 1)).all()
+
 
 # --- recipes
 
