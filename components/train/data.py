@@ -144,6 +144,17 @@ def epoch_order(number: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(number)
 
 
+def mixed(*numbers: int) -> int:
+    """One seed out of several numbers."""
+    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step, the same in every process and after a restart."""
+    return torch.Generator().manual_seed(mixed(seed, step))
+
+
 @dataclass(frozen=True)
 class Share:
     """One process's part of a global batch. A process without a sample takes one with weight 0, to keep in step."""

@@ -10,7 +10,7 @@ from components.train.history import EpochRecord
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from components.train.loop import Outcome
+    from components.train.progress import Outcome
     from components.train.train import Prepared, Result
 
 

@@ -4,15 +4,10 @@ Everything random comes from the seed and the step alone, so a run that goes on 
 one that never stopped, and several processes take the path of one.
 """
 
-import hashlib
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,67 +18,24 @@ from torch.nn import functional
 
 from components.core.errors import UserError
 from components.train import augment
+from components.train.average import Average
 from components.train.checkpoint import Checkpoints
-from components.train.data import Share, Source, Subset, epoch_order, prefetched, share_of
+from components.train.data import Share, epoch_order, generator_of, mixed, prefetched, share_of
 from components.train.distributed import Processes
 from components.train.history import EpochRecord
 from components.train.inspect import Inspector
 from components.train.losses import class_weights, losses
-from components.train.measure import Times, Use, UseSampler, tracing
-from components.train.model import Classes, Normalise
-from components.train.optimise import create_optimiser, learning_rate_at
+from components.train.measure import Times, UseSampler, tracing
+from components.train.model import Classes
+from components.train.optimise import computes_in_bf16, create_optimiser, learning_rate_at
+from components.train.progress import Inputs, Outcome, Progress
 from components.train.recipes import Recipe
 from components.train.rules import Evidence, Finding, check
+from components.train.stopping import STOPPED_BY_SIGNAL, Interrupted, on_sigterm
 
-STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM, as a shell says it
 _VALIDATION_BATCH = 32
 _NOTES_AT_ONCE = 20
 _NORM_LOOKS = 20  # a look at the layers' gradients in so many steps
-
-
-class Interrupted(SystemExit):
-    """SIGTERM came; the checkpoint is written."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where a run's samples come from: by the size of an epoch, for training and for validation."""
-
-    training: Callable[[int], Source]
-    validation: Source
-    normalise: Normalise | None  # None: the inputs are features
-    train: Subset
-    judged: Subset
-
-
-@dataclass
-class Progress:
-    """How far a run is, and what was seen on the way: all of it goes into the checkpoint."""
-
-    epoch: int = 0  # epochs done
-    batch: int = 0  # batches done in the running epoch
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])  # loss, samples, right, in range
-    seconds: float = 0.0  # in the running epoch, before the last stop
-    history: list[dict[str, Any]] = field(default_factory=list)
-    step_losses: list[float] = field(default_factory=list)
-    gradient_norms: list[float] = field(default_factory=list)
-    first_layer: list[float] = field(default_factory=list)
-    dead_units: float = 0.0
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    done: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run ends with; the model holds the weights to use."""
-
-    history: list[EpochRecord]
-    findings: list[Finding]
-    step_losses: list[float]
-    gradient_norms: list[float]
-    stopped: str  # why the run ended before its last epoch, or ""
-    use: list[Use]  # of the machine, about every second since the last start
 
 
 class Training:
@@ -117,7 +69,7 @@ class Training:
         counts = torch.bincount(self.labels, minlength=classes.number).float()
         self.class_counts = [int(count) for count in counts]
         self.weights = class_weights(counts) if recipe.class_weighting else torch.ones(classes.number)
-        self.average = _Average(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = Average(self.model, recipe.ema_decay) if recipe.ema_decay else None
         self.best: dict[str, Tensor] | None = None
         self.progress = Progress()
         self.inspector = Inspector(self.model)
@@ -128,7 +80,7 @@ class Training:
         # Fetching notes makes a GPU, or the other processes, wait: so not after every step there.
         self.notes_at_once = 1 if self.device.type == "cpu" and processes.number == 1 else _NOTES_AT_ONCE
         self.findings: list[Finding] = []
-        self.autocast = _autocast(recipe, self.device)
+        self.autocast = computes_in_bf16(recipe, self.device)
 
     def run(self) -> Outcome:
         """Train to the end, from the checkpoint where there is one.
@@ -139,7 +91,7 @@ class Training:
         self._restore(self.processes.from_lead(self.checkpoints.load() if self.processes.leads else None))
         stopped = ""
         use = UseSampler(self.device)
-        with _terminated(self._ask_to_stop), use, tracing(self.trace) as self.traced_step:
+        with on_sigterm(self._ask_to_stop), use, tracing(self.trace) as self.traced_step:
             while self.progress.epoch < self.epochs and not self.progress.done:
                 self._epoch(use)
                 patience = self.recipe.early_stopping
@@ -238,14 +190,14 @@ class Training:
         recipe, labels = self.recipe, self.labels[batch]
         with self.times.part("copy and augment", every_step=False):
             # Drawn for the global batch, then cut: what a sample gets does not depend on the number of processes.
-            draws = augment.draw(recipe, len(batch), _generator(self.seed, step))
+            draws = augment.draw(recipe, len(batch), generator_of(self.seed, step))
             inputs = self._prepare(inputs, draws.part(share.places).to(self.device))
             own = labels[share.places].to(self.device)
             weights = self.weights[labels].to(self.device)
         rate = learning_rate_at(recipe, step, self.epochs * self.steps_per_epoch)
         for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
-        torch.manual_seed(_mixed(self.seed, step, self.processes.rank))  # dropout
+        torch.manual_seed(mixed(self.seed, step, self.processes.rank))  # dropout
         with self.times.part("forward", every_step=False):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 logits = self.wrapped(inputs)
@@ -418,67 +370,3 @@ class Training:
         self.progress = Progress(**state["progress"])
         if self.processes.leads:
             print(f"Going on from {self.checkpoints.where}: step {len(self.progress.step_losses)}.", flush=True)
-
-
-class _Average:
-    """Exponential moving average of the weights; young averages forget faster, (1+n)/(10+n) at most."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
-        self.state = {name: value.clone() for name, value in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move towards the model's weights."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        now = model.state_dict()
-        floating = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.state[name] for name in floating], [now[name] for name in floating], 1 - decay)
-
-    def copy_to(self, model: nn.Module) -> None:
-        """Give the model the averaged weights."""
-        model.load_state_dict(self.state)
-
-    def swap_in(self, model: nn.Module) -> dict[str, Tensor]:
-        """The same, returning the weights that it had."""
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        self.copy_to(model)
-        return before
-
-
-def _mixed(*numbers: int) -> int:
-    """One seed out of several numbers."""
-    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
-def _generator(seed: int, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_mixed(seed, step))
-
-
-def _autocast(recipe: Recipe, device: torch.device) -> bool:
-    """Whether to compute in bf16; auto says yes where the hardware multiplies bf16 natively."""
-    if recipe.autocast != "auto":
-        return recipe.autocast == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
-
-
-@contextmanager
-def _terminated(react: Callable[[], None]) -> Iterator[None]:
-    """Within the block SIGTERM calls `react` instead of ending the process. Outside the main thread nothing changes."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        react()
-
-    try:
-        before = signal.signal(signal.SIGTERM, handle)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""Optimisers and the course of the learning rate."""
+"""Optimisers, the course of the learning rate, and the precision that is computed in."""
 
 import math
 
@@ -40,3 +40,12 @@ def learning_rate_at(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def computes_in_bf16(recipe: Recipe, device: torch.device) -> bool:
+    """Whether to compute in bf16; auto says yes where the hardware multiplies bf16 natively."""
+    if recipe.autocast != "auto":
+        return recipe.autocast == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()

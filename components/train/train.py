@@ -22,9 +22,10 @@ from components.train.export import calibrate, check_against_torch, export_onnx,
 from components.train.features import frozen_features
 from components.train.history import EpochRecord
 from components.train.log import Log, announce, summarise, write_history
-from components.train.loop import Inputs, Outcome, Training
+from components.train.loop import Training
 from components.train.model import Calibration, Classes, Counter, Head, Normalise, Served
 from components.train.page import draw_curves, write_report
+from components.train.progress import Inputs, Outcome
 from components.train.recipes import Recipe
 from components.train.serving import Measured, choose, measure, quantise
 from components.train.versions import versions

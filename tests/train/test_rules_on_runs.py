@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from components.core.errors import UserError
 from components.train.checkpoint import Checkpoints
 from components.train.data import FeatureSource, Subset
-from components.train.loop import Inputs, Training
+from components.train.loop import Training
 from components.train.model import Classes
+from components.train.progress import Inputs
 from components.train.recipes import choose_recipe
 from components.train.rules import Finding, names
 from tests.train.conftest import ALONE
