@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -92,7 +92,7 @@ class Guard:
         return Refusal(413, "body_too_large", f"The body is larger than {self._limits.body_bytes:,} bytes.")
 
     def _limited(self, receive: Receive, hold: Callable[[int], int]) -> Receive:
-        deadline = time.monotonic() + self._limits.body_seconds
+        deadline = asyncio.get_running_loop().time() + self._limits.body_seconds
         complete = False
 
         async def limited() -> Message:
@@ -100,7 +100,8 @@ class Guard:
             if complete:  # what comes now is the disconnect, for which there is no hurry
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0.0))
+                async with asyncio.timeout_at(deadline):  # wait_for would make a task of it
+                    message = await receive()
             except TimeoutError as error:
                 seconds = f"{self._limits.body_seconds:.0f}"
                 raise Refusal(408, "slow_body", f"The body did not arrive within {seconds} seconds.") from error
@@ -113,11 +114,12 @@ class Guard:
         return limited
 
 
-def protocol_with_header_timeout(seconds: float) -> type[HttpToolsProtocol]:
-    """Uvicorn's HTTP protocol, which closes connections whose request line and headers do not arrive in time."""
+def protocol_with_limits(limits: HttpLimits) -> type[HttpToolsProtocol]:
+    """Uvicorn's HTTP protocol, which closes connections whose request line and headers come too slowly or never end."""
 
     class PatientProtocol(HttpToolsProtocol):
         _headers_timer: asyncio.TimerHandle | None = None
+        _fruitless_bytes = 0  # of headers, trailers and chunk extensions, since something last came of them
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -127,23 +129,44 @@ def protocol_with_header_timeout(seconds: float) -> type[HttpToolsProtocol]:
             self._stop_timer()
             super().connection_lost(exc)
 
+        def data_received(self, data: bytes) -> None:
+            self._fruitless_bytes += len(data)
+            super().data_received(data)
+            if self._fruitless_bytes > limits.header_bytes and not self.transport.is_closing():
+                self._refuse(431, "large_headers", f"The headers are larger than {limits.header_bytes:,} bytes.")
+
         def on_message_begin(self) -> None:
+            self._fruitless_bytes = 0
             super().on_message_begin()
             if self._headers_timer is None:
                 self._expect_headers()
 
         def on_headers_complete(self) -> None:
+            self._fruitless_bytes = 0
             self._stop_timer()
             super().on_headers_complete()
 
+        def on_body(self, body: bytes) -> None:
+            self._fruitless_bytes = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._fruitless_bytes = 0
+            super().on_message_complete()
+
         def send_400_response(self, msg: str) -> None:
-            body = orjson.dumps({"error": msg, "reason": "bad_http"})
-            head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+            self._refuse(400, "bad_http", msg)
+
+        def _refuse(self, status: int, reason: str, message: str) -> None:
+            """Answer without the application, which has no request yet, and close the connection."""
+            REJECTED.labels(reason).inc()
+            body = orjson.dumps({"error": message, "reason": reason})
+            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n".encode()
+            self.transport.write(head + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
             self.transport.close()
 
         def _expect_headers(self) -> None:
-            self._headers_timer = self.loop.call_later(seconds, self._give_up)
+            self._headers_timer = self.loop.call_later(limits.header_seconds, self._give_up)
 
         def _stop_timer(self) -> None:
             if self._headers_timer is not None:
@@ -153,11 +176,6 @@ def protocol_with_header_timeout(seconds: float) -> type[HttpToolsProtocol]:
         def _give_up(self) -> None:
             self._headers_timer = None
             if not self.transport.is_closing():
-                body = orjson.dumps(
-                    {"error": "The request's headers did not arrive in time.", "reason": "slow_headers"}
-                )
-                head = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
-                self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
-                self.transport.close()
+                self._refuse(408, "slow_headers", "The request's headers did not arrive in time.")
 
     return PatientProtocol

@@ -188,7 +188,7 @@ class Routes:
 
 
 def loaded_model(repository: BundleRepository, name: str, version: str | None = None) -> BinCounter:
-    """A model that can take a request now. Raises ModelNotFound, ModelNotReady and Refusal."""
+    """A model that can take a request now. Raises ModelNotReady and Refusal."""
     model = repository.model(name, version)
     if not model.ready:
         raise ModelNotReady(name)

@@ -9,5 +9,6 @@ class HttpLimits:
 
     body_bytes: int = 32 * 1024 * 1024
     bodies_bytes: int = 256 * 1024 * 1024  # of all requests that are being received or answered
+    header_bytes: int = 64 * 1024
     header_seconds: float = 10.0
     body_seconds: float = 30.0

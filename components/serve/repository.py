@@ -7,7 +7,7 @@ from pathlib import Path
 from components.core.bundle import INFO_FILE, read_bundle
 from components.core.errors import UserError
 from components.serve.engine import EngineOptions
-from components.serve.kserve_lean import ModelNotFound, ModelRepository
+from components.serve.kserve_lean import ModelRepository
 from components.serve.model import BinCounter
 from components.serve.refusal import Refusal
 
@@ -27,10 +27,11 @@ class BundleRepository(ModelRepository):
         self._loading = asyncio.Lock()
 
     def model(self, name: str, version: str | None = None) -> BinCounter:
-        """A model that is loaded. Raises ModelNotFound, also when another version than the one asked for is loaded."""
+        """A model that is loaded. Raises Refusal, also when another version than the one asked for is loaded."""
         model = self.get_model(name)
         if not isinstance(model, BinCounter):
-            raise ModelNotFound(name)
+            loaded = ", ".join(self.get_models())
+            raise Refusal(404, "unknown_model", f"There is no model {name!r:.60}; loaded: {loaded}.")
         if version is not None and version != model.version:
             raise Refusal(404, "unknown_model", f"Version {version!r:.60} of {name} is not loaded; {model.version} is.")
         return model

@@ -10,7 +10,7 @@ import uvicorn
 
 from components.core.errors import UserError
 from components.serve.grpc_service import GrpcServer, Servicer
-from components.serve.guard import Guard, protocol_with_header_timeout
+from components.serve.guard import Guard, protocol_with_limits
 from components.serve.http import Routes
 from components.serve.kserve_lean import ModelServer, RESTServer, _RefreshingServer
 from components.serve.limits import HttpLimits
@@ -123,7 +123,7 @@ class _Rest(RESTServer):
             self._guard,
             log_config=None,
             access_log=False,
-            http=protocol_with_header_timeout(self._owner.limits.header_seconds),
+            http=protocol_with_limits(self._owner.limits),
             ws="none",
             lifespan="off",
             server_header=False,

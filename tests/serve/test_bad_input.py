@@ -245,3 +245,45 @@ def test_slow_clients_are_cut_off(tmp_path: Path):
                 assert time.monotonic() - began < 5
             assert b" 408 " in reply.splitlines()[0]
             assert word in reply
+
+
+@pytest.mark.parametrize("start", [b"", b"Transfer-Encoding: chunked\r\n\r\n0\r\n"], ids=["headers", "trailers"])
+@pytest.mark.parametrize("part", [b"X: a\r\n" * 200, b"X: " + b"a" * 1200], ids=["many", "long"])
+def test_endless_headers_are_cut_off(server: RunningServer, start: bytes, part: bytes):
+    """They would be kept in memory, and ten seconds of them are gigabytes."""
+    port = int(server.url.rpartition(":")[2])
+
+    def flood(connection: socket.socket) -> None:
+        for _ in range(20_000_000 // len(part)):
+            connection.sendall(part)
+
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"POST /v1/models/bin-counter:predict HTTP/1.1\r\nHost: a\r\n" + start)
+        with pytest.raises(ConnectionError):
+            flood(connection)
+    assert httpx.post(server.predict, content=photo(2)).is_success
+
+
+def test_headers_that_are_too_large_are_refused_with_a_sentence(server: RunningServer):
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\n")
+        time.sleep(0.2)
+        connection.sendall(b"X: " + b"a" * 80_000)
+        reply = connection.recv(4096)
+    assert b" 431 " in reply.splitlines()[0]
+    assert b'"large_headers"' in reply
+
+
+def test_pipelined_requests_and_large_cookies_are_answered(server: RunningServer):
+    """What is not too large is not refused, however it is cut."""
+    port = int(server.url.rpartition(":")[2])
+    request = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nCookie: " + b"c" * 8000 + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for start in range(0, len(request) * 30, 5000):
+            connection.sendall((request * 30)[start : start + 5000])
+        reply = b""
+        while reply.count(b'{"live":true}') < 30:
+            part = connection.recv(65536)
+            assert part, reply[-500:]
+            reply += part

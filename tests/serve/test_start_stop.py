@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -159,6 +160,33 @@ def test_a_full_queue_refuses_at_once_and_probes_still_answer(model: Path, tmp_p
         assert set(statuses) == {200, 503}
         assert retry == {"1"}
         assert server.metrics()["bin_counter_queue_limit"] == 4
+
+
+def test_probes_answer_within_50_ms_while_the_server_is_saturated(model: Path, tmp_path: Path):
+    """Half of them at least: a machine that runs tests may be busy otherwise. `make bench-serve` reports the p99."""
+    with running(model, tmp_path / "log") as server, httpx.Client(base_url=server.url) as probe:
+        until = time.monotonic() + 3
+        files = [("f", ("a.jpg", photo(3)))] * 8
+        seconds: list[float] = []
+
+        def ask() -> int:
+            answered = 0
+            with httpx.Client() as client:
+                while time.monotonic() < until:
+                    reply = client.post(server.predict, files=files)
+                    answered += reply.status_code == 200
+            return answered
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(ask) for _ in range(4)]
+            while time.monotonic() < until:
+                for path in ("/v2/health/live", "/v2/health/ready"):
+                    began = time.perf_counter()
+                    assert probe.get(path).is_success
+                    seconds.append(time.perf_counter() - began)
+                time.sleep(0.01)
+            assert sum(done.result() for done in asking) > 4
+        assert statistics.median(seconds) < 0.05, sorted(seconds)
 
 
 def test_what_is_served_is_what_evaluate_computes(server: RunningServer):
