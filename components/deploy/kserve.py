@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import dataclass
 
 from components.core.errors import UserError
 from components.core.registry import Registry
@@ -93,6 +93,24 @@ class KServeTarget:
             )
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What there was before a deploy began; the lease keeps it, so that the next deploy knows what to put back."""
+
+    before: Served | None  # what served, None for nothing
+    ours: bool  # whether there was no InferenceService, so that one that is there now is a deploy's own
+
+    def note(self) -> str:
+        """As text, to be kept with the lease."""
+        return json.dumps({"before": vars(self.before) if self.before else None, "ours": self.ours})
+
+    @classmethod
+    def read(cls, note: str) -> "Origin":
+        """Read it back."""
+        noted = json.loads(note)
+        return cls(Served(**noted["before"]) if noted["before"] else None, noted["ours"])
+
+
 class _Rollout:
     """One attempt to put a candidate into service, under a lease that is held."""
 
@@ -103,13 +121,15 @@ class _Rollout:
         self.lease = lease
         self.model = served(candidate.version, candidate.registry.store.location)
         self.live = cluster.get(diagnosis.service_path(options, options.name))
-        self.before = _before(self.live, lease.inherited, candidate.registry)
-        self.changed = False
+        self.origin = _origin(self.live, lease.inherited, candidate.registry)
+        self.before = self.origin.before
+        # What a dead deploy left half done has to be undone even if this one fails before it changes anything.
+        self.changed = self.live is not None and _half_done(self.live, self.before)
 
     def run(self) -> str:
         """Go through all stages; returns the address of the service. Raises UserError at the first that fails."""
         replaces = self.before and self.before.storage_uri != self.model.storage_uri
-        self.lease.note(json.dumps(asdict(self.before) if self.before else None))
+        self.lease.note(self.origin.note())
         self._check_acceptance(bool(replaces))
         if replaces:
             self._ask_beside()
@@ -144,7 +164,7 @@ class _Rollout:
         """Undo a first deploy: an InferenceService of ours goes, one that others made loses what we added."""
         self._say("removing what did not work")
         path = diagnosis.service_path(self.options, self.options.name)
-        if self.live is None:
+        if self.origin.ours:
             self.cluster.delete(path)
         else:
             self.cluster.apply(path, without_model(self.options))
@@ -261,16 +281,21 @@ class _Rollout:
         print(f"deploy: {text}", flush=True)
 
 
-def _before(live: Object | None, inherited: str, registry: Registry) -> Served | None:
-    """What served before this deploy.
+def _origin(live: Object | None, inherited: str, registry: Registry) -> Origin:
+    """What there was before this deploy.
 
     Usually that is what the InferenceService runs. But where a deploy died half-way, it may already name a version that
-    never proved itself; unless that was recorded as serving, what the dead deploy wanted to replace counts.
+    never proved itself; unless that was recorded as serving, what the dead deploy found counts.
     """
-    if live is None:
-        return None
-    running = served_by(live)
-    if inherited and not (running and running.version and running.version == registry.serving()):
-        noted = json.loads(inherited)
-        return Served(**noted) if noted else None
-    return running
+    running = served_by(live) if live else None
+    recorded = running is not None and running.version != "" and running.version == registry.serving()
+    if live is not None and inherited and not recorded:
+        return Origin.read(inherited)
+    return Origin(running, ours=live is None)
+
+
+def _half_done(live: Object, before: Served | None) -> bool:
+    """Whether an InferenceService serves something else than `before`, or not only that."""
+    spec = live.get("spec", {})
+    sharing = "canary" in spec or "canaryTrafficPercent" in spec.get("predictor", {})
+    return sharing or served_by(live) != before

@@ -63,6 +63,7 @@ class ApiServer:
     ) -> None:
         self.namespaces, self.groups, self.problem = namespaces, groups, problem
         self.rules: list[Object] | None = None  # of a Role; None allows everything
+        self.used: set[tuple[str, str]] = set()  # resource and verb of every permission that was needed
         self.token = "test-token"
         self.objects: dict[tuple[str, str, str], Stored] = {}  # by plural, namespace, name
         self.logs: dict[str, str] = {}
@@ -169,6 +170,7 @@ class ApiServer:
                     or here
                     or any("create" in one["verbs"] and resource in one["resources"] for one in self.rules)
                 ):
+                    self.used |= {(resource, verb)} | (set() if here or verb != "patch" else {(resource, "create")})
                     return
         message = f'{resource} "{match["name"]}" is forbidden: User "deployer" cannot {verb} resource "{resource}"'
         raise Refused(403, "Forbidden", message)

@@ -329,6 +329,27 @@ def test_a_missing_permission_is_named_and_nothing_is_left(serving_a, resource, 
     assert serving_a.service(SHADOW) is None
 
 
+def test_every_permission_is_one_that_is_used(serving_a):
+    serving_a.fate("b", crashes=True)
+    with pytest.raises(UserError, match="cannot become ready"):
+        serving_a.deploy("b")
+    assert serving_a.api.used == {
+        (resource, verb) for rule in granted() for resource in rule["resources"] for verb in rule["verbs"]
+    }
+
+
+def test_a_kserve_without_canaries_refuses_before_anything_starts(serving_a):
+    """The CRD of an older version: the dry run of what will be applied later tells."""
+    whole = serving_a.api.problem
+    serving_a.api.problem = lambda body: (
+        'unknown field "spec.canary"' if "canary" in body.get("spec", {}) else whole(body)
+    )
+    with pytest.raises(UserError, match=r'refused to apply .*unknown field "spec\.canary"'):
+        serving_a.deploy("b", canary_percent=10)
+    assert serving_a.kserve.history == []
+    assert serving_a.settled("a")
+
+
 def test_two_at_once_cannot_both_win_and_the_loser_says_so(serving_a):
     def attempt(name: str) -> str:
         try:
@@ -356,14 +377,14 @@ def test_a_deploy_overtaken_by_another_target_puts_back_what_served(serving_a):
     assert serving_a.answers() == serving_a.version("a")
 
 
-def command(world: World, folder: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
+def command(world: World, folder: Path, *arguments: str, **more: object) -> tuple[list[str], dict[str, str]]:
     """The real command line, with a KUBECONFIG that leads to the API server."""
     user = {"name": "u", "user": {"token": world.api.token}}
     cluster = {"name": "c", "cluster": {"server": world.url}}
     context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
     configuration = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "x"}
     (folder / "kubeconfig").write_text(json.dumps({"apiVersion": "v1", "kind": "Config"} | configuration))
-    options = json.dumps({"poll_seconds": 0.05, "ready_seconds": 60})
+    options = json.dumps({"poll_seconds": 0.05, "ready_seconds": 60} | more)
     uri = str(world.registry.store.location)
     words = [sys.executable, "-m", "components.deploy", *arguments, "--models-uri", uri, "--target", "kserve"]
     return [*words, "--options", options], os.environ | {"KUBECONFIG": str(folder / "kubeconfig")}
@@ -393,12 +414,48 @@ def test_a_deploy_killed_half_way_is_picked_up_by_the_next(serving_a, tmp_path, 
         serving_a.fate("c", crashes=True)
         with pytest.raises(UserError, match="cannot become ready"):
             serving_a.deploy("c")
+        assert serving_a.settled("a")
     serving_a.fate("b")
     with serving_a.api.lock:
         for pod in serving_a.pods():
             if not pod["status"]["ready"]:
                 serving_a.api.remove("pods", NAMESPACE, pod["metadata"]["name"])
     serving_a.deploy("b")
+    assert serving_a.settled("b")
+
+
+def test_a_first_deploy_killed_half_way_leaves_nothing_when_the_next_fails(world, tmp_path):
+    world.fate("a", never_ready=True)
+    words, environment = command(world, tmp_path, "rollback", world.version("a"))
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    world.until(lambda: (MAIN, world.version("a")) in world.kserve.history, 60)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    age_lease(world)
+    world.fate("b", crashes=True)
+    with pytest.raises(UserError, match="cannot become ready"):
+        world.deploy("b")
+    assert world.service() is None
+    assert world.registry.current() is None
+
+
+@pytest.mark.parametrize("world", ["Standard", "Knative"], indirect=True)
+def test_a_deploy_killed_while_its_canary_has_a_share_is_picked_up_by_the_next(serving_a, tmp_path):
+    mode = "Knative" if serving_a.kserve.knative else "Standard"
+    share = {"mode": mode, "canary_percent": 40, "canary_seconds": 60}
+    words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"), **share)
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    serving_a.until(lambda: (MAIN, serving_a.version("b")) in serving_a.kserve.history, 60)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    spec = serving_a.service()["spec"]
+    assert "canary" in spec or "canaryTrafficPercent" in spec["predictor"]
+    age_lease(serving_a)
+    serving_a.fate("c", crashes=True)
+    with pytest.raises(UserError, match="cannot become ready"):
+        serving_a.deploy("c", mode=mode)
+    assert serving_a.settled("a")
+    serving_a.deploy("b", **share | {"canary_seconds": 0.3})
     assert serving_a.settled("b")
 
 
