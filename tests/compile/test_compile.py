@@ -81,18 +81,44 @@ def test_training_goes_to_the_gpu_pool_by_pipeline_parameters(compile_for, prese
         assert "accelerator" not in resources
 
 
+TAINT = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
 @pytest.mark.parametrize(
-    ("preset", "selector"),
+    ("preset", "count", "selector", "tolerations", "kept_off"),
     [
-        ("gke", {"cloud.google.com/gke-accelerator": "nvidia-l4"}),
-        ("eks", {"node.kubernetes.io/instance-type": "g6.2xlarge"}),
-        ("onprem", {}),
-        ("cpu", {}),
+        (
+            "gke",
+            "1",
+            {"cloud.google.com/gke-accelerator": "nvidia-l4"},
+            TAINT,
+            {"cloud.google.com/gke-accelerator"},
+        ),
+        (
+            "eks",
+            "1",
+            {"node.kubernetes.io/instance-type": "g6.2xlarge"},
+            TAINT,
+            {"k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name"},
+        ),
+        ("onprem", "1", {}, TAINT, {"nvidia.com/gpu.present"}),
+        ("cpu", "0", {}, [], set()),
     ],
 )
-def test_presets_select_what_these_clusters_label(compile_for, preset, selector):
-    ir, _ = compile_for(preset_name=preset)
-    assert ir["root"]["inputDefinitions"]["parameters"]["gpu_node_selector"]["defaultValue"] == selector
+def test_presets_say_what_these_clusters_label_and_taint(compile_for, preset, count, selector, tolerations, kept_off):
+    """In literal values, not those of the code: the parameters' defaults, and the platform spec that reads them."""
+    ir, executors = compile_for(preset_name=preset)
+    parameters = ir["root"]["inputDefinitions"]["parameters"]
+    names = ("accelerator_type", "accelerator_count", "gpu_node_selector", "gpu_tolerations")
+    defaults = [parameters[name].get("defaultValue") for name in names]
+    assert defaults == ["nvidia.com/gpu", count, selector, tolerations]
+    for step in ("exec-train", "exec-tune-trial"):
+        [toleration] = executors[step]["tolerations"]
+        read = executors[step]["nodeSelector"]["nodeSelectorJson"], toleration["tolerationJson"]
+        for one, name in zip(read, ("gpu_node_selector", "gpu_tolerations"), strict=True):
+            assert one["componentInputParameter"].endswith(name)
+    labels = {one["key"] for two in executors["exec-split"].get("nodeAffinity", []) for one in two["matchExpressions"]}
+    assert labels == kept_off
 
 
 @pytest.mark.parametrize("preset", ["gke", "eks", "onprem"])

@@ -25,6 +25,8 @@ from components.evaluate.evaluate import Outputs, evaluate
 from components.gate.gate import Inputs as GateInputs
 from components.gate.gate import gate
 
+ROOT = Path(__file__).parent.parent.parent
+
 
 @dataclass(frozen=True)
 class Models:
@@ -159,6 +161,22 @@ def test_an_earlier_version_is_put_back_as_carefully(models, capsys):
 def test_a_version_that_never_was_cannot_be_put_back(models):
     with pytest.raises(UserError, match="There is no version 0123456789ab"):
         roll_back(models.uri, LocalTarget(), "0123456789ab")
+
+
+def test_make_lists_the_models_and_refuses_to_go_back_to_none(store_environment):
+    def make(*words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(["make", "--silent", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    listed = make("models")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "version" in listed.stdout
+    assert "name a version: make rollback VERSION=" in make("rollback").stderr
+    unknown = make("rollback", "VERSION=0123456789ab", "TARGET=local")
+    assert unknown.returncode != 0
+    assert unknown.stderr.startswith("error: There is no version 0123456789ab in ")
+    # With the address of a store a cluster is meant, and there is none.
+    elsewhere = make("rollback", "VERSION=0123456789ab", "KUBECONFIG=/none")
+    assert elsewhere.stderr.startswith("error: There is no cluster to deploy to: this is not a pod, and KUBECONFIG")
 
 
 def test_an_unknown_target_and_options_of_none_are_named():

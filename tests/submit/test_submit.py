@@ -4,6 +4,8 @@ import argparse
 import json
 import re
 import socket
+import subprocess
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,6 +17,7 @@ from pipeline.connection import Server, connect
 from pipeline.submit import read_cron, read_parameters
 from tests.submit.kfp_api import KfpApi, serving
 
+ROOT = Path(__file__).parent.parent.parent
 GOOD = [
     [("root", "RUNNING"), ("ingest-metadata", "RUNNING"), ("ingest-metadata-driver", "SUCCEEDED")],
     [("root", "RUNNING"), ("ingest-metadata", "SUCCEEDED"), ("train", "RUNNING")],
@@ -137,6 +140,36 @@ def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(api, host, capsys
     assert run("--host", host, "--dry-run", "EPOCHS=3") == 0
     assert json.loads(capsys.readouterr().out)["parameters"]["epochs"] == 3
     assert api.requests == []
+
+
+def test_make_hands_its_variables_on(host):
+    """The command of manifests/README.md, and quotes that have to survive make and the shell."""
+    words = ["make", "--silent", "submit", f"KFP_HOST={host}", "TAG=dev", "DRY_RUN=1", "PRESET=gke", "LIMIT=2000"]
+    words += ["RECIPE=frozen", "TRAIN_CPU=2", "TRAIN_MEMORY=6Gi", 'GPU_NODE_SELECTOR={"pool": "gpu"}']
+    words += ['DEPLOY_OPTIONS={"canary_percent": 10}', "EXPERIMENT=trial", "SERVICE_ACCOUNT=me"]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    sent = json.loads(ended.stdout)
+    assert (sent["experiment"], sent["service_account"]) == ("trial", "me")
+    assert sent["parameters"] == {
+        "pipeline_image": "bin-counter-pipeline:dev",
+        "train_image": "bin-counter-train:dev",
+        "limit": 2000,
+        "recipe": "frozen",
+        "train_cpu": "2",
+        "train_memory": "6Gi",
+        "gpu_node_selector": {"pool": "gpu"},
+        "deploy_options": '{"canary_percent": 10}',
+    }
+
+
+def test_make_schedules(api, host):
+    words = ["make", "--silent", "schedule", f"KFP_HOST={host}", "CRON=0 3 * * 1", "TAG=dev", "EPOCHS=2"]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    [made] = api.recurring.values()
+    assert made["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
+    assert made["runtime_config"]["parameters"]["epochs"] == 2
 
 
 def test_a_kubeflow_with_several_users_takes_a_token_and_a_namespace(api, host, monkeypatch):
