@@ -5,6 +5,7 @@ batch gains little over single photos, while handing pixels from thread to threa
 """
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +24,19 @@ from components.core.runtime import open_runtime
 from components.serve.answers import Answer, Photo, answers_of
 from components.serve.metrics import BATCH_SIZE, QUEUE_LIMIT, STAGE_SECONDS, WAITING
 from components.serve.refusal import bad_request, overloaded
+
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_WAIT, _DECODE, _INFER = (STAGE_SECONDS.labels(stage) for stage in ("wait", "decode", "infer"))
+
+
+def usable_cores(cpu_limit: Path = _CPU_LIMIT) -> int:
+    """Cores that this process may use: those of its affinity, but no more than its container's CPU limit."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = cpu_limit.read_text().split()
+        return min(cores, max(math.ceil(int(quota) / int(period)), 1))
+    except (OSError, ValueError):  # no control groups, or "max": no limit
+        return cores
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class EngineOptions:
 
     runtime: str = "auto"
     precision: str | None = None
-    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    threads: int = field(default_factory=usable_cores)
     max_batch: int = 4
     wait_seconds: float | None = None
     queue_limit: int = 64
@@ -87,9 +102,13 @@ class Engine:
         self._changed = threading.Condition()
         self._closed = False
         self._receiving = 0  # requests whose body is still being read: company worth waiting for
-        self.runtime = open_runtime(
+        self._busy = 0  # workers that have photos
+        # One core a worker gets most out of a busy machine. A photo that is alone gets all cores, and is done sooner.
+        self.runtime = self._alone = open_runtime(
             bundle, options.runtime, options.precision, threads=options.threads, streams=options.threads
         )
+        if self.runtime.name == "openvino" and options.threads > 1:
+            self._alone = open_runtime(bundle, "openvino", options.precision, threads=options.threads)
         QUEUE_LIMIT.set(options.queue_limit)
         self._wait_seconds = options.wait_seconds
         if self._wait_seconds is None:
@@ -149,6 +168,7 @@ class Engine:
         try:
             for number in (1, self.options.max_batch):
                 self.runtime.predict(np.zeros((number, self._size, self._size, 3), np.uint8))
+            self._alone.predict(np.zeros((1, self._size, self._size, 3), np.uint8))
             self._warm.wait()
         except threading.BrokenBarrierError:
             return  # another worker could not warm up
@@ -161,6 +181,8 @@ class Engine:
                 settled = self._run(jobs)
             except Exception as error:  # a worker must outlive whatever goes wrong in one batch
                 settled = [(job, error) for job in jobs]
+            with self._changed:
+                self._busy -= 1
             by_loop: dict[asyncio.AbstractEventLoop, _Settled] = {}
             for job, result in settled:
                 by_loop.setdefault(job.request.loop, []).append((job, result))
@@ -177,6 +199,7 @@ class Engine:
             self._wait_for_company()
             share = -(-len(self._waiting) // len(self._workers))
             jobs = [self._waiting.popleft() for _ in range(min(share, self.options.max_batch))]
+            self._busy += 1
             WAITING.set(len(self._waiting))
         return jobs
 
@@ -196,7 +219,7 @@ class Engine:
             if job.request.future.done():  # its caller went away, or another of its photos was refused
                 continue
             started = time.perf_counter()
-            STAGE_SECONDS.labels("wait").observe(started - job.arrived)
+            _WAIT.observe(started - job.arrived)
             try:
                 pixels.append(decode_squashed(job.photo.data, self._size))
                 good.append(job)
@@ -206,11 +229,12 @@ class Engine:
                     f"Photo {job.index + 1} of {len(job.request.photos)}: {error.message}" if several else error.message
                 )
                 settled.append((job, bad_request(error.reason, message)))
-            STAGE_SECONDS.labels("decode").observe(time.perf_counter() - started)
+            _DECODE.observe(time.perf_counter() - started)
         if good:
             started = time.perf_counter()
-            prediction = self.runtime.predict(np.stack(pixels))
-            STAGE_SECONDS.labels("infer").observe(time.perf_counter() - started)
+            alone = len(good) == 1 and self._busy == 1 and not self._waiting
+            prediction = (self._alone if alone else self.runtime).predict(np.stack(pixels))
+            _INFER.observe(time.perf_counter() - started)
             BATCH_SIZE.observe(len(good))
             answers = answers_of(prediction, [job.photo.recorded_quantity for job in good])
             settled.extend(zip(good, answers, strict=True))
