@@ -12,6 +12,8 @@ from itertools import cycle
 
 import uvloop
 
+REFUSED_SECONDS = 60.0  # what a refused request counts for at a fixed rate
+
 
 @dataclass(frozen=True)
 class Target:
@@ -34,6 +36,8 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
     elapsed: float = 0.0
+    probes: list[float] = field(default_factory=list)  # seconds of every health probe beside the load
+    late: list[float] = field(default_factory=list)  # seconds that this generator itself sent too late, at a fixed rate
 
     @property
     def rate(self) -> float:
@@ -42,13 +46,18 @@ class Outcome:
 
     def quantile(self, share: float) -> float:
         """The time within which this share of answers came, in seconds."""
-        ordered = sorted(self.seconds)
-        return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+        return quantile(self.seconds, share)
 
 
-def saturate(target: Target, connections: int, seconds: float) -> Outcome:
-    """Keep every connection busy."""
-    return uvloop.run(_saturate(target, connections, seconds))
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that this share of values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
+def saturate(target: Target, connections: int, seconds: float, probes: Sequence[str] = ()) -> Outcome:
+    """Keep every connection busy; meanwhile ask the paths `probes` in turn, fifty times a second."""
+    return uvloop.run(_saturate(target, connections, seconds, probes))
 
 
 def at_rate(target: Target, rate: float, seconds: float) -> Outcome:
@@ -56,7 +65,7 @@ def at_rate(target: Target, rate: float, seconds: float) -> Outcome:
     return uvloop.run(_at_rate(target, rate, seconds))
 
 
-async def _saturate(target: Target, connections: int, seconds: float) -> Outcome:
+async def _saturate(target: Target, connections: int, seconds: float, probes: Sequence[str]) -> Outcome:
     outcome = Outcome()
     bodies = cycle(target.requests)
     end = time.perf_counter() + seconds
@@ -68,8 +77,18 @@ async def _saturate(target: Target, connections: int, seconds: float) -> Outcome
             outcome.seconds.append(time.perf_counter() - started)
         writer.close()
 
+    async def probe() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        for path in cycle(probes):
+            if (started := time.perf_counter()) >= end:
+                break
+            await _ask(reader, writer, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode(), Outcome())
+            outcome.probes.append(time.perf_counter() - started)
+            await asyncio.sleep(0.02)
+        writer.close()
+
     started = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(connections)))
+    await asyncio.gather(*(client() for _ in range(connections)), *([probe()] if probes else []))
     outcome.elapsed = time.perf_counter() - started
     return outcome
 
@@ -81,20 +100,22 @@ async def _at_rate(target: Target, rate: float, seconds: float) -> Outcome:
 
     async def one(due: float, request: bytes) -> None:
         pair = free.get_nowait() if not free.empty() else await asyncio.open_connection("127.0.0.1", target.port)
-        await _ask(*pair, request, outcome)
-        outcome.seconds.append(time.perf_counter() - due)
+        status = await _ask(*pair, request, outcome)
+        # A refusal is quick, and must not pass for a quick answer.
+        outcome.seconds.append(time.perf_counter() - due if status == 200 else REFUSED_SECONDS)
         free.put_nowait(pair)
 
     async with asyncio.TaskGroup() as group:
         for number, request in zip(range(int(rate * seconds)), cycle(target.requests), strict=False):
             due = started + number / rate
             await asyncio.sleep(max(due - time.perf_counter(), 0))
+            outcome.late.append(time.perf_counter() - due)
             group.create_task(one(due, request))
     outcome.elapsed = time.perf_counter() - started
     return outcome
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, outcome: Outcome) -> None:
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, outcome: Outcome) -> int:
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     status = int(head[9:12])
@@ -105,3 +126,4 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reque
         await reader.readexactly(2)
     else:
         await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
+    return status
