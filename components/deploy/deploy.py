@@ -83,10 +83,10 @@ def open_target(name: str, options: str) -> Target:
         return LocalTarget()
     if name == "kserve":
         # Imported late: the local target needs no Kubernetes client, which takes a second to import.
-        from components.deploy.cluster import Cluster
+        from components.core.cluster import Cluster
         from components.deploy.kserve import KServeTarget
         from components.deploy.options import KServeOptions
 
         chosen = KServeOptions.parse(options)
-        return KServeTarget(chosen, Cluster.connect())
+        return KServeTarget(chosen, Cluster.connect("use the target local"))
     raise UserError(f"There is no target '{name}'; choose local or kserve.")

@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from components.deploy.cluster import Cluster
-from components.deploy.manifest import API_VERSION, GROUP, PLURAL, VERSION_LABEL, Object
+from components.core.cluster import Cluster, Object
+from components.deploy.manifest import API_VERSION, GROUP, PLURAL, VERSION_LABEL
 from components.deploy.options import KServeOptions
 
 LOG_LINES = 5
@@ -140,8 +140,9 @@ def _container_state(cluster: Cluster, options: KServeOptions, pod: str, contain
     if ended.get("exitCode", 0) == 0 and not crashes:
         return None
     path = f"/api/v1/namespaces/{options.namespace}/pods/{pod}"
-    previous = "terminated" not in container.get("state", {})
-    log = " / ".join(cluster.log(path, container["name"], LOG_LINES, previous).split("\n")).strip(" /")
+    previous = "false" if "terminated" in container.get("state", {}) else "true"
+    said = cluster.log(path, container["name"], tailLines=str(LOG_LINES), previous=previous)
+    log = " / ".join(said.split("\n")).strip(" /")
     why = ended.get("message") or ended.get("reason") or "it ended"
     return State(
         False,

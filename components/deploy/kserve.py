@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from components.core.cluster import Cluster, ConflictError, Object
 from components.core.errors import UserError
 from components.core.registry import Registry
 from components.deploy import diagnosis
-from components.deploy.cluster import Cluster, ConflictError
 from components.deploy.diagnosis import State, Workload
 from components.deploy.golden import check_answers
 from components.deploy.lease import DURATION_SECONDS, Lease, held_lease
 from components.deploy.manifest import (
     API_VERSION,
     CANARY_NAME,
+    FIELD_MANAGER,
     GROUP,
-    Object,
     Served,
     canary_service,
     inference_service,
@@ -68,8 +68,7 @@ class KServeTarget:
     def _check_prerequisites(self) -> None:
         """Raise UserError when the cluster lacks something that should have been installed before."""
         options = self.options
-        group = self.cluster.get(f"/apis/{GROUP}")
-        versions = [one["version"] for one in group["versions"]] if group else []
+        versions = self.cluster.versions(GROUP)
         if API_VERSION not in versions:
             there = f"it has {', '.join(versions)}" if versions else "KServe is not installed"
             raise UserError(f"The cluster has no {GROUP}/{API_VERSION} ({there}); install KServe 0.21, see manifests/.")
@@ -85,7 +84,7 @@ class KServeTarget:
                     f"There is no {what} {path.rsplit('/', 1)[1]} in namespace {options.namespace}; "
                     "check the namespace, or apply manifests/ first."
                 )
-        splits = options.mode == "Knative" or self.cluster.get("/apis/gateway.networking.k8s.io") is not None
+        splits = options.mode == "Knative" or self.cluster.versions("gateway.networking.k8s.io") != []
         if options.canary_percent and not splits:
             raise UserError(
                 "canary_percent needs the Gateway API to split traffic, which this cluster does not have; "
@@ -167,7 +166,7 @@ class _Rollout:
         if self.origin.ours:
             self.cluster.delete(path)
         else:
-            self.cluster.apply(path, without_model(self.options))
+            self.cluster.apply(path, without_model(self.options), FIELD_MANAGER)
 
     def remove_shadow(self) -> None:
         """Remove the second InferenceService."""
@@ -182,7 +181,7 @@ class _Rollout:
             later.append(self._canary(self.before))
         try:
             for body in later:
-                self.cluster.apply(path, body, self.options.take_over, dry_run=True)
+                self.cluster.apply(path, body, FIELD_MANAGER, self.options.take_over, dry_run=True)
         except ConflictError as error:
             raise UserError(
                 f"{str(error).rstrip('.')}; let that manager give the field up, or set the deploy option take_over."
@@ -226,7 +225,10 @@ class _Rollout:
         self.lease.check()
         self.changed = self.changed or name is None
         self.cluster.apply(
-            diagnosis.service_path(self.options, name or self.options.name), body, self.options.take_over
+            diagnosis.service_path(self.options, name or self.options.name),
+            body,
+            FIELD_MANAGER,
+            self.options.take_over,
         )
 
     def _wait(self, workload: Workload, what: str) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
+from components.core.cluster import Cluster, ConflictError, Object
 from components.core.errors import UserError
-from components.deploy.cluster import Cluster, ConflictError
-from components.deploy.manifest import Object
 
 DURATION_SECONDS = 60.0
 RENEWALS = 4  # within one duration

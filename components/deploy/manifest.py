@@ -4,8 +4,8 @@ Scaling and resources are not ours: they come from the ServingRuntime, or from w
 """
 
 from dataclasses import dataclass
-from typing import Any
 
+from components.core.cluster import Object
 from components.core.layout import MODEL_NAME, version_prefix
 from components.core.store import Location
 from components.deploy.options import KServeOptions
@@ -17,8 +17,6 @@ PLURAL = "inferenceservices"
 FIELD_MANAGER = "bin-counter-deploy"
 VERSION_LABEL = "bin-counter/version"
 CANARY_NAME = "canary"
-
-Object = dict[str, Any]  # a Kubernetes object as JSON
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.core.cluster import AwayError, Object
 from components.core.errors import UserError
-from components.train_job.cluster import Cluster, PassingError
 from components.train_job.exchange import Exchange, fingerprint
+from components.train_job.jobs import Jobs
 from components.train_job.manifest import Pool, train_job
 
 POLL_SECONDS = 10.0
@@ -54,7 +55,7 @@ def launch_from_component(given: dict[str, Any]) -> None:
     )
     inputs = {name: Path(given[name].path) for name in ("shard_index", "splits")}
     outputs = {name: Path(given[name].path) for name in ("bundle", "report", "curves")}
-    launch(Cluster.connect(), inputs, outputs, training_arguments(given), pool, given["data_uri"])
+    launch(Jobs.connect(), inputs, outputs, training_arguments(given), pool, given["data_uri"])
 
 
 def training_arguments(given: dict[str, Any]) -> list[str]:
@@ -64,7 +65,7 @@ def training_arguments(given: dict[str, Any]) -> list[str]:
 
 
 def launch(
-    cluster: Cluster,
+    jobs: Jobs,
     inputs: dict[str, Path],
     outputs: dict[str, Path],
     arguments: list[str],
@@ -78,17 +79,17 @@ def launch(
     """
     exchange = Exchange(data_uri, fingerprint(arguments, pool.image, inputs))
     name = f"bin-counter-{exchange.fingerprint[:12]}"
-    follower = Follower(cluster, name, patience or Patience())
+    follower = Follower(jobs, name, patience or Patience())
     if not exchange.done():
         exchange.put_inputs(inputs)
         words = ["--data-uri", data_uri, "--job", exchange.fingerprint, "--", *arguments]
-        created = follower.patiently(lambda: cluster.create(train_job(name, pool, words)))
+        created = follower.patiently(lambda: jobs.create(train_job(name, pool, words)))
         print(f"TrainJob {name}: {'created' if created else 'was there already, following it'}", flush=True)
         try:
             follower.follow()
         finally:
             # Done, failed or hopeless: in each case the GPUs are for others now.
-            follower.patiently(lambda: cluster.delete(name))
+            follower.patiently(lambda: jobs.delete(name))
     exchange.get_outputs(outputs)
 
 
@@ -96,7 +97,7 @@ def launch(
 class Follower:
     """What was seen of a TrainJob so far."""
 
-    cluster: Cluster
+    jobs: Jobs
     name: str
     patience: Patience
     printed: dict[str, str] = field(default_factory=dict)  # time of the last line by pod
@@ -106,10 +107,10 @@ class Follower:
     def follow(self) -> None:
         """Wait for the end. Raises UserError when it is not a good one."""
         while True:
-            job = self.patiently(lambda: self.cluster.job(self.name))
+            job = self.patiently(lambda: self.jobs.get(self.name))
             if job is None:
                 raise UserError(f"The TrainJob {self.name} was deleted while it ran; run again, it goes on from there.")
-            pods = self.patiently(lambda: self.cluster.pods(self.name))
+            pods = self.patiently(lambda: self.jobs.pods(self.name))
             self._pass_on_logs(pods)
             conditions = {one["type"]: one for one in job.get("status", {}).get("conditions", [])}
             if conditions.get("Complete", {}).get("status") == "True":
@@ -125,27 +126,25 @@ class Follower:
         while True:
             try:
                 return call()
-            except PassingError as error:
+            except AwayError as error:
                 if time.monotonic() > until:
-                    raise UserError(
-                        f"The TrainJob {self.name} cannot be followed, because {error}; run again, which goes on from "
-                        "there."
-                    ) from error
+                    raise UserError(f"The TrainJob {self.name} cannot be followed any more: {error}") from error
                 time.sleep(min(self.patience.poll, 5))
 
-    def _pass_on_logs(self, pods: list[Any]) -> None:
+    def _pass_on_logs(self, pods: list[Object]) -> None:
         """Print the new lines of the first pod; the others say the same."""
         for pod in pods[:1]:
-            if pod.status.phase == "Pending":
+            if pod["status"].get("phase") == "Pending":
                 continue
-            last = self.printed.get(pod.metadata.uid, "")
-            for line in self.cluster.log(pod.metadata.name):
+            identity = pod["metadata"]["uid"]
+            last = self.printed.get(identity, "")
+            for line in self.jobs.log(pod["metadata"]["name"]):
                 moment, _, text = line.partition(" ")
                 if moment > last:
                     print(text, flush=True)
-                    self.printed[pod.metadata.uid] = moment
+                    self.printed[identity] = moment
 
-    def _check_start(self, pods: list[Any]) -> None:
+    def _check_start(self, pods: list[Object]) -> None:
         """Say what keeps pods from starting, once; raise UserError when it lasts."""
         trouble = _trouble(pods)
         if trouble is None:
@@ -167,26 +166,30 @@ class Follower:
                 "GPU_TOLERATIONS, TRAIN_CPU and TRAIN_MEMORY against the GPU pool."
             )
 
-    def _failure(self, pods: list[Any], condition: dict[str, Any]) -> str:
-        for pod in pods:
-            for status in pod.status.container_statuses or []:
-                ended = status.state.terminated if status.state else None
-                if ended and ended.exit_code and ended.message:
-                    return ended.message.strip()
-                if ended and ended.reason == "OOMKilled":
-                    return "Training ran out of memory; give more TRAIN_MEMORY, or a smaller batch_size in OVERRIDES."
+    def _failure(self, pods: list[Object], condition: Object) -> str:
+        for status in _containers(pods):
+            ended = status.get("state", {}).get("terminated") or {}
+            if ended.get("exitCode") and ended.get("message"):
+                return str(ended["message"]).strip()
+            if ended.get("reason") == "OOMKilled":
+                return "Training ran out of memory; give more TRAIN_MEMORY, or a smaller batch_size in OVERRIDES."
         said = condition.get("message") or condition.get("reason") or "no reason given"
         return f"Training failed ({said.strip().rstrip('.')}); the log above says where."
 
 
-def _trouble(pods: list[Any]) -> tuple[str, str] | None:
+def _trouble(pods: list[Object]) -> tuple[str, str] | None:
     """What keeps a pod from starting: its kind and a message; None when all run or have run."""
     for pod in pods:
-        for condition in pod.status.conditions or []:
-            if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
-                return "schedule", (condition.message or "no node fits").rstrip(".")
-        for status in pod.status.container_statuses or []:
-            waiting = status.state.waiting if status.state else None
-            if waiting and waiting.reason in PULL_REASONS:
-                return "pull", f"{waiting.reason}: {(waiting.message or status.image).rstrip('.')}"
+        for condition in pod["status"].get("conditions") or []:
+            if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+                return "schedule", (condition.get("message") or "no node fits").rstrip(".")
+        for status in _containers([pod]):
+            waiting = status.get("state", {}).get("waiting") or {}
+            if waiting.get("reason") in PULL_REASONS:
+                return "pull", f"{waiting['reason']}: {(waiting.get('message') or status['image']).rstrip('.')}"
     return None
+
+
+def _containers(pods: list[Object]) -> list[Object]:
+    """The states of all containers."""
+    return [status for pod in pods for status in pod["status"].get("containerStatuses") or []]

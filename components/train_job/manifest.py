@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from components.core.cluster import Object
 from components.core.layout import MODEL_NAME
 
 GROUP = "trainer.kubeflow.org"
@@ -11,8 +12,6 @@ PLURAL = "trainjobs"
 RUNTIME = MODEL_NAME
 CONTAINER = "node"
 JOB_LABEL = "jobset.sigs.k8s.io/jobset-name"
-
-Object = dict[str, Any]  # a Kubernetes object as JSON
 
 
 @dataclass(frozen=True)

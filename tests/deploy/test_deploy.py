@@ -176,7 +176,7 @@ def test_make_lists_the_models_and_refuses_to_go_back_to_none(store_environment)
     assert unknown.stderr.startswith("error: There is no version 0123456789ab in ")
     # With the address of a store a cluster is meant, and there is none.
     elsewhere = make("rollback", "VERSION=0123456789ab", "KUBECONFIG=/none")
-    assert elsewhere.stderr.startswith("error: There is no cluster to deploy to: this is not a pod, and KUBECONFIG")
+    assert elsewhere.stderr.startswith("error: There is no cluster: this is not a pod, and KUBECONFIG")
 
 
 def test_an_unknown_target_and_options_of_none_are_named():

@@ -26,9 +26,9 @@ from kubernetes_api import ApiServer, serving
 from schemas import CRDS, custom_problem
 from small_model import photo, write_small_bundle
 
+from components.core.cluster import Cluster
 from components.core.errors import UserError
 from components.core.registry import Deployment, GoldenRequest, Registry
-from components.deploy.cluster import Cluster
 from components.deploy.deploy import put_into_service, roll_back
 from components.deploy.kserve import KServeTarget
 from components.deploy.local import running_server

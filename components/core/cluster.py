@@ -1,4 +1,4 @@
-"""The Kubernetes API as deploy uses it: a few verbs on plain objects, retried, with errors in sentences."""
+"""The Kubernetes API as our steps use it: a few verbs on plain objects, retried, with errors in sentences."""
 
 import builtins
 import json
@@ -12,7 +12,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from components.core.errors import UserError
-from components.deploy.manifest import FIELD_MANAGER, Object
+
+Object = dict[str, Any]  # a Kubernetes object as JSON
 
 # Verbs are repeatable as we use them (get, apply, delete, and creation with a name), so each may be tried again.
 ATTEMPTS = 6
@@ -25,16 +26,23 @@ class ConflictError(UserError):
     """Another one changed or owns what was to be written (409)."""
 
 
+class AwayError(UserError):
+    """The API server did not answer, or asked to come back later, at every attempt."""
+
+
 class Cluster:
-    """Access to one API server. Every method raises UserError when it cannot be reached or refuses."""
+    """Access to one API server. Every method raises AwayError when it cannot be reached, UserError when it refuses."""
 
     def __init__(self, api: client.ApiClient, first_pause: float = FIRST_PAUSE_SECONDS) -> None:
         self.api = api
         self.first_pause = first_pause
 
     @classmethod
-    def connect(cls) -> "Cluster":
-        """Inside a cluster as the pod's service account, else as KUBECONFIG says. Raises UserError without either."""
+    def connect(cls, otherwise: str) -> "Cluster":
+        """Inside a cluster as the pod's service account, else as KUBECONFIG says.
+
+        Raises UserError without either; `otherwise` says how to do without a cluster.
+        """
         try:
             config.load_incluster_config()
         except ConfigException:
@@ -42,10 +50,15 @@ class Cluster:
                 config.load_kube_config()
             except (ConfigException, OSError) as error:
                 raise UserError(
-                    "There is no cluster to deploy to: this is not a pod, and KUBECONFIG names no usable "
-                    "configuration; set it, or use the target local."
+                    "There is no cluster: this is not a pod, and KUBECONFIG names no usable configuration; "
+                    f"set it, or {otherwise}."
                 ) from error
         return cls(client.ApiClient())
+
+    def versions(self, group: str) -> "builtins.list[str]":
+        """The versions of an API group that the cluster serves, none where it is not installed."""
+        found = self.get(f"/apis/{group}")
+        return [one["version"] for one in found["versions"]] if found else []
 
     def get(self, path: str) -> Object | None:
         """The object at an API path, None when it is not there."""
@@ -65,12 +78,12 @@ class Cluster:
             raise _explained(error, "list", path) from error
         return cast("builtins.list[Object]", answer["items"])
 
-    def apply(self, path: str, body: Object, take_over: bool = False, dry_run: bool = False) -> Object:
-        """Server-side apply under our field manager. Raises ConflictError when another manager owns a field.
+    def apply(self, path: str, body: Object, manager: str, take_over: bool = False, dry_run: bool = False) -> Object:
+        """Server-side apply under a field manager. Raises ConflictError when another manager owns a field.
 
         With `dry_run` the API server only says whether it would accept the object.
         """
-        query = [("fieldManager", FIELD_MANAGER), ("force", str(take_over).lower()), ("fieldValidation", "Strict")]
+        query = [("fieldManager", manager), ("force", str(take_over).lower()), ("fieldValidation", "Strict")]
         query += [("dryRun", "All")] if dry_run else []
         try:
             return self._call("PATCH", path, query, body, "application/apply-patch+yaml")
@@ -99,9 +112,9 @@ class Cluster:
             if error.status != 404:
                 raise _explained(error, "delete", path) from error
 
-    def log(self, path: str, container: str, lines: int, previous: bool) -> str:
-        """The last lines of a container's log, "" when there is none to be had."""
-        query = [("container", container), ("tailLines", str(lines)), ("previous", str(previous).lower())]
+    def log(self, path: str, container: str, **options: str) -> str:
+        """A container's log, "" when there is none to be had; `options` are the API's own, such as tailLines."""
+        query = [("container", container), *options.items()]
         try:
             return self._call("GET", f"{path}/log", query, response_type="str") or ""
         except ApiException:
@@ -140,7 +153,7 @@ class Cluster:
             except urllib3.exceptions.HTTPError as error:
                 if attempt == ATTEMPTS:
                     host = self.api.configuration.host
-                    raise UserError(
+                    raise AwayError(
                         f"The Kubernetes API at {host} cannot be reached ({type(error).__name__}); check the "
                         "connection and run again, which goes on where this stopped."
                     ) from error
@@ -172,4 +185,6 @@ def _explained(error: ApiException, verb: str, path: str) -> UserError:
         return UserError(
             f"Could not {verb} {path}: {message}; check the namespace, and that manifests/ was applied to this cluster."
         )
+    if error.status in PASSING_STATUSES:
+        return AwayError(f"Could not {verb} {path}: {message}; see whether the API server is well, and run again.")
     return UserError(f"The cluster refused to {verb} {path}: {message}; correct that and run again.")
