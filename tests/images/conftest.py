@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SUITE = "bookworm"
+LEFT_OUT_OF_SLIM = ("doc", "info", "linda", "lintian", "locale", "man")
 BUILT = ("serve", "pipeline")  # the GPU images are tens of minutes and gigabytes
 
 
@@ -27,7 +28,9 @@ class Image:
     def megabytes(self) -> float:
         """Size of the unpacked files in units of 10^6 bytes."""
         listed = subprocess.run(["du", "-s", "--block-size=1", self.root], capture_output=True, text=True, check=True)
-        return int(listed.stdout.split()[0]) / 1e6
+        megabytes = int(listed.stdout.split()[0]) / 1e6
+        print(f"{self.name}: {megabytes:.0f} MB unpacked")
+        return megabytes
 
     def command(self, *arguments: str, mounts: dict[Path, str] | None = None) -> list[str]:
         """A command line that runs the entry point as the image's user, the root file system read-only, /tmp writable.
@@ -87,12 +90,18 @@ def buildah(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def base_image(buildah, tmp_path_factory) -> str:
-    """A Debian made with debootstrap, with this machine's certificate authorities."""
+    """A Debian made with debootstrap, with this machine's certificate authorities.
+
+    Like debian:12-slim, the Dockerfile's own base, it comes without manuals and translations.
+    """
     root = tmp_path_factory.mktemp("base")
     bootstrap = ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(root)]
     subprocess.run(bootstrap, check=True, capture_output=True)
     for path in [*root.glob("var/cache/apt/archives/*.deb"), *root.glob("var/lib/apt/lists/*_*")]:
         path.unlink()
+    for name in LEFT_OUT_OF_SLIM:
+        for path in (root / "usr/share" / name).glob("*"):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs/ca-certificates.crt")
     container = buildah_says("from", "scratch")
     buildah_says("copy", "--quiet", container, str(root), "/")

@@ -11,11 +11,20 @@ import httpx
 import pytest
 
 from components.core.images import USER_ID
-from tests.small_model import photo, write_small_bundle
+from tests.small_model import photo, write_small_bundle, write_small_data
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 
 STEPS = ("ingest_metadata", "split", "download", "evaluate", "gate", "deploy", "core.buckets", "train_job.worker")
+# All that is not for the images of training and serving.
+IMPORT_ALL = """
+import importlib, pkgutil, components
+names = [one.name for one in pkgutil.walk_packages(components.__path__, "components.", onerror=lambda name: None)]
+names = [one for one in names if not one.startswith(("components.train.", "components.serve"))]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
 
 
 def packages(image):
@@ -62,6 +71,24 @@ def test_a_step_of_the_pipeline_image_works_against_a_store(pipeline_image, stor
     assert "already there" in again.stdout
 
 
+def test_evaluate_works_in_the_pipeline_image(pipeline_image, store_environment, tmp_path):
+    """Tables, photos from the store, the runtime, figures and the report: with what the image has left."""
+    bundle = write_small_bundle(tmp_path / "model", sharpness=1.0)
+    data = write_small_data(tmp_path / "data")
+    open_up(tmp_path)
+    arguments = [f"--bundle=/mnt/{bundle.folder.name}", f"--shard-index=/mnt/data/{data.index.name}"]
+    arguments += [f"--splits=/mnt/data/{data.splits.name}"]
+    ended = pipeline_image.run("components.evaluate", *arguments, mounts={tmp_path: "/mnt"})
+    assert ended.returncode == 0, ended.stderr
+    assert "accuracy" in ended.stdout.lower()
+
+
+def test_every_module_that_the_pipeline_image_runs_can_be_imported(pipeline_image):
+    ended = python(pipeline_image, IMPORT_ALL)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 50
+
+
 def test_the_serve_image_answers_help(serve_image):
     ended = serve_image.run("components.serve", "--help")
     assert ended.returncode == 0, ended.stderr
@@ -69,8 +96,6 @@ def test_the_serve_image_answers_help(serve_image):
 
 def test_the_serve_image_counts_a_photo_as_its_user_with_a_read_only_root(serve_image, tmp_path):
     write_small_bundle(tmp_path / "model", sharpness=1.0)
-    for path in [tmp_path, *tmp_path.rglob("*")]:
-        path.chmod(0o755)
     open_up(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -97,11 +122,15 @@ def test_the_serve_image_counts_a_photo_as_its_user_with_a_read_only_root(serve_
 
 
 def test_nothing_but_tmp_can_be_written_in_the_serve_image(serve_image):
-    command = serve_image.command("compileall", "--help")
-    start = command.index("python")
-    attempt = [*command[:start], "python", "-c", "open('/tmp/a', 'w'); open('/opt/bin-counter/a', 'w')"]
-    ended = subprocess.run(attempt, capture_output=True, text=True, check=False)
+    ended = python(serve_image, "open('/tmp/a', 'w'); open('/opt/bin-counter/a', 'w')")
     assert "Read-only file system: '/opt/bin-counter/a'" in ended.stderr
+
+
+def python(image, code):
+    """Run a line of Python as the image runs its modules."""
+    command = image.command("compileall", "--help")
+    start = command.index("python")
+    return subprocess.run([*command[:start], "python", "-c", code], capture_output=True, text=True, check=False)
 
 
 def wait_until_ready(process, port, log):
@@ -128,6 +157,6 @@ def listens(folder, port):
 
 def open_up(folder):
     """Let another user reach the folder: pytest's own temporary folders are for their owner only."""
-    for parent in folder.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
+    parents = [parent for parent in folder.parents if parent.name.startswith("pytest-")]
+    for path in [folder, *folder.rglob("*"), *parents]:
+        path.chmod(0o755)
