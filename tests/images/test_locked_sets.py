@@ -1,0 +1,66 @@
+"""The locked set of each image in a clean environment: the least that is shown where no image can be built."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.images.conftest import ROOT
+
+pytestmark = [pytest.mark.images, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory):
+    """Makes an environment from the locked set of an image, once; returns the folder that its commands run in."""
+    uv, made = Path(sys.executable).with_name("uv"), {}
+
+    def environment(image):
+        if image not in made:
+            folder = tmp_path_factory.mktemp(image)
+            shutil.copytree(ROOT / "components", folder / "components")
+            locked = ROOT / "requirements" / f"{image}.txt"
+            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
+            python = folder / "venv/bin/python"
+            subprocess.run([uv, "pip", "sync", "--quiet", "--python", python, locked], check=True)
+            made[image] = folder
+        return made[image]
+
+    yield environment
+    for folder in made.values():
+        shutil.rmtree(folder)
+
+
+def run(folder, *words):
+    variables = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "PATH"))}
+    return subprocess.run(
+        [folder / "venv/bin/python", "-m", *words],
+        cwd=folder,
+        env=variables | {"HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "modules"),
+    [
+        ("serve", ["serve"]),
+        ("pipeline", ["ingest_metadata", "split", "download", "evaluate", "gate", "deploy", "train_job.worker"]),
+    ],
+)
+def test_entry_points_answer_without_torch(environments, image, modules):
+    folder = environments(image)
+    for module in modules:
+        ended = run(folder, f"components.{module}", "--help")
+        assert ended.returncode == 0, ended.stderr
+    assert not list(folder.glob("venv/lib/python3*/site-packages/torch"))
+
+
+def test_a_step_runs(environments, store_environment):
+    ended = run(environments("pipeline"), "components.core.buckets", "made-by-a-locked-set")
+    assert (ended.returncode, ended.stdout) == (0, "made made-by-a-locked-set\n"), ended.stderr
