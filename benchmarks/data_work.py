@@ -15,11 +15,12 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from components.core.concurrent import REQUESTS, in_order
+from components.core.concurrent import REQUESTS, Threads, in_order
 from components.core.layout import DATA_BUCKET, SOURCE_BUCKET, image_key, metadata_key
 from components.core.records import RECORDS_SCHEMA, Record, TableWriter
 from components.core.store import open_store
 from components.download.download import DownloadOptions, fetch_and_pack
+from components.download.fetch import PORTION
 from components.ingest_metadata.bucket import BucketReader
 from components.ingest_metadata.ingest import IngestOptions, ingest
 from components.ingest_metadata.parse import parse_metadata
@@ -86,19 +87,15 @@ def fetch_ours(count: int, folder: Path) -> None:
     """Our store's client, to disk; length and ETag are checked on the way."""
     store = open_store(IMAGES_URI)
 
-    async def fetch(batch: list[str]) -> None:
-        photos = await asyncio.gather(*(store.get_async(image_key(image_id), listed=True) for image_id in batch))
-        await asyncio.to_thread(save, batch, photos)
-
-    def save(batch: list[str], photos: list[bytes]) -> None:
-        for image_id, photo in zip(batch, photos, strict=True):
-            (folder / f"{image_id}.jpg").write_bytes(photo)
+    def save(image_id: str) -> None:
+        (folder / f"{image_id}.jpg").write_bytes(store.fetch(image_key(image_id)))
 
     async def run() -> None:
         names = ids(count)
-        batches = [names[start : start + BATCH] for start in range(0, count, BATCH)]
-        async for _ in in_order(batches, fetch, REQUESTS // BATCH):
-            pass
+        batches = (names[start : start + BATCH] for start in range(0, count, BATCH))
+        with Threads() as threads:
+            async for _ in in_order(batches, lambda batch: threads.each(save, batch, PORTION), 2 * REQUESTS // BATCH):
+                pass
 
     asyncio.run(run())
 

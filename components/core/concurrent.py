@@ -3,7 +3,9 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -13,6 +15,34 @@ Result = TypeVar("Result")
 
 # Requests for small objects under way at once. More does not help a near store; at 30 ms it allows 4,000 a second.
 REQUESTS = 128
+
+
+class Threads:
+    """REQUESTS threads that wait for answers. Leaving the block drops the work that has not begun.
+
+    Threads, because a task and a future for every object cost more than the waiting thread: reading metadata took
+    590 µs of processor time a file with them, 435 µs without.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(REQUESTS)
+
+    def __enter__(self) -> "Threads":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    async def each(self, work: Callable[[Item], Result], items: Sequence[Item], portion: int) -> list[Result]:
+        """Results of `work` in the order of the items; a thread takes `portion` of them at a time."""
+        loop = asyncio.get_running_loop()
+        portions = [items[start : start + portion] for start in range(0, len(items), portion)]
+        done = await asyncio.gather(*(loop.run_in_executor(self._pool, _all, work, each) for each in portions))
+        return [result for results in done for result in results]
+
+
+def _all(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [work(item) for item in items]
 
 
 async def in_order(

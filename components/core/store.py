@@ -7,12 +7,11 @@ Passing faults (5xx, SlowDown, broken connections, stalls, bytes that do not mat
 number of times, with growing and jittered pauses, and counted.
 """
 
-import asyncio
 import hashlib
 import os
 import random
 import re
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -46,6 +45,7 @@ T = TypeVar("T")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_STALLED = re.compile(r"timed ?out|kind: timeout", re.IGNORECASE)
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired", "expired")
 _CREDENTIAL_SOURCES = (
     "AWS_ACCESS_KEY_ID",
@@ -132,7 +132,13 @@ class Store:
         self.location = access.location
         self.retries: Counter[str] = Counter()
         self.answered = False
-        self.client = _object_client(access)
+        self.client = _object_client(access, REQUEST_SECONDS)
+        self._counting = threading.Lock()
+        self._abandoned = threading.Event()
+
+    @cached_property
+    def _small_client(self) -> S3Store:
+        return _object_client(self.access, STALL_SECONDS)
 
     @cached_property
     def _lister(self) -> Any:
@@ -156,30 +162,25 @@ class Store:
 
     def get(self, key: str) -> bytes:
         """All bytes of an object. Raises ObjectMissing, or ObjectCorrupt when they never match their ETag."""
+        return self._persist(partial(_read, self.client, key))
 
-        def attempt() -> bytes:
-            answer = obstore.get(self.client, key)
-            return _intact(answer, answer.bytes().to_bytes())
+    def fetch(self, key: str) -> bytes:
+        """The same for a small object that is known to be there; for callers with many requests in flight.
 
-        return self._persist(attempt)
-
-    async def get_async(self, key: str, *, listed: bool = False) -> bytes:
-        """The same, for callers that keep many requests for small objects in flight.
-
-        `listed` says that the key is known to be there, so that an answer that it is missing is asked for again.
+        An answer that it is missing is asked for again, and one that stalls is given up sooner.
         """
-        patience = _Patience(self, listed=listed)
-        while True:
-            try:
-                async with asyncio.timeout(STALL_SECONDS):
-                    answer = await obstore.get_async(self.client, key)
-                    data = _intact(answer, (await answer.bytes_async()).to_bytes())
-                self.answered = True
-                return data
-            except Exception as error:
-                await asyncio.sleep(patience.after(error))
+        return self._persist(partial(_read, self._small_client, key), listed=True)
 
-    def put(self, key: str, data: bytes | Path) -> str:
+    def abandon(self) -> None:
+        """Let requests in other threads end with the attempt they are in: their results are of no use any more."""
+        self._abandoned.set()
+
+    def count_retry(self, kind: str) -> None:
+        """Remember that something had to be tried again."""
+        with self._counting:
+            self.retries[kind] += 1
+
+    def put(self, key: str, data: bytes | memoryview | Path) -> str:
         """Write an object, or a file as an object, whole or not at all, over what was there. Returns its ETag."""
         answer = self._persist(lambda: obstore.put(self.client, key, data, use_multipart=False))
         return (answer["e_tag"] or "").strip('"')
@@ -222,16 +223,17 @@ class Store:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.retries.items()))
         return f"{self.retries.total()} retries ({reasons})" if reasons else "no retries"
 
-    def _persist(self, attempt: Callable[[], T]) -> T:
-        patience = _Patience(self)
-        while True:
+    def _persist(self, attempt: Callable[[], T], *, listed: bool = False) -> T:
+        patience = _Patience(self, listed=listed)
+        while not self._abandoned.is_set():
             try:
                 result = attempt()
             except Exception as error:
-                time.sleep(patience.after(error))
+                self._abandoned.wait(patience.after(error))
             else:
                 self.answered = True
                 return result
+        raise UserError(f"The requests to {self.location} were stopped; run the step again.")
 
 
 def open_store(uri: str) -> Store:
@@ -242,7 +244,7 @@ def open_store(uri: str) -> Store:
     return Store(Access.to(uri))
 
 
-def _object_client(access: Access) -> S3Store:
+def _object_client(access: Access, seconds: float) -> S3Store:
     # Left out for AWS itself: obstore takes no None for it.
     endpoint: dict[str, Any] = {"endpoint": access.endpoint} if access.endpoint else {}
     return S3Store(
@@ -254,7 +256,7 @@ def _object_client(access: Access) -> S3Store:
         virtual_hosted_style_request=access.endpoint is None,
         client_options={
             "allow_http": access.endpoint is not None and access.endpoint.startswith("http://"),
-            "timeout": timedelta(seconds=REQUEST_SECONDS),
+            "timeout": timedelta(seconds=seconds),
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         },
         retry_config={"max_retries": 0},  # ours are counted, and cover damaged bytes too
@@ -276,6 +278,11 @@ def _listing_client(access: Access) -> Any:
     )
     # A session of its own: the shared one keeps the credentials that were set when it was first used.
     return boto3.Session().client("s3", endpoint_url=access.endpoint, region_name=access.region, config=config)
+
+
+def _read(client: S3Store, key: str) -> bytes:
+    answer = obstore.get(client, key)
+    return _intact(answer, answer.bytes().to_bytes())
 
 
 def _intact(answer: "obstore.GetResult", data: bytes) -> bytes:
@@ -319,7 +326,7 @@ class _Patience:
             raise UserError(
                 f"The store of {place} does not answer ({_first_line(error)}); check that it runs and AWS_ENDPOINT_URL."
             ) from error
-        self.store.retries[_kind(error, status)] += 1
+        self.store.count_retry(_kind(error, status))
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self.failures)
         return pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
 
@@ -358,7 +365,7 @@ def _from_store(error: Exception) -> bool:
 
 
 def _passing(error: Exception, status: int) -> bool:
-    if isinstance(error, TimeoutError | _Damaged):
+    if isinstance(error, _Damaged):
         return True
     return _from_store(error) and (status in (0, 200, 404, 408, 429) or status >= 500)
 
@@ -366,7 +373,7 @@ def _passing(error: Exception, status: int) -> bool:
 def _kind(error: Exception, status: int) -> str:
     if isinstance(error, _Damaged):
         return "damaged bytes"
-    if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
+    if _STALLED.search(str(error)):
         return "stalled"
     return f"status {status}" if status >= 400 else "broken connections"
 

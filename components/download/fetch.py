@@ -5,8 +5,9 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-from components.core.concurrent import REQUESTS, in_order
+from components.core.concurrent import REQUESTS, Threads, in_order
 from components.core.layout import image_key
 from components.core.pixels import ImageRejected, decode_squashed, probe
 from components.core.records import Reject
@@ -15,6 +16,7 @@ from components.download.near import HASH_SIDE, perceptual_hash
 
 BATCH = 32
 BATCHES_UNDER_WAY = 2 * REQUESTS // BATCH
+PORTION = 2  # photos that one thread fetches one after the other
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,25 @@ async def fetch_photos(source: Store, image_ids: Sequence[str]) -> AsyncIterator
 
     Decoding runs on all cores beside the fetching; memory holds BATCHES_UNDER_WAY batches.
     """
-    requests = asyncio.Semaphore(REQUESTS)
-    with ThreadPoolExecutor(os.cpu_count()) as cores:
+    with ThreadPoolExecutor(os.cpu_count()) as cores, Threads() as threads:
 
         async def work(batch: Sequence[str]) -> list[Photo | Reject]:
-            fetched = await asyncio.gather(*(_fetch(source, requests, image_id) for image_id in batch))
+            fetched = await threads.each(partial(_fetch, source), batch, PORTION)
             return await asyncio.get_running_loop().run_in_executor(cores, _check_all, batch, fetched)
 
-        batches = [image_ids[start : start + BATCH] for start in range(0, len(image_ids), BATCH)]
-        async for checked in in_order(batches, work, BATCHES_UNDER_WAY):
-            yield checked
+        batches = (image_ids[start : start + BATCH] for start in range(0, len(image_ids), BATCH))
+        try:
+            async for checked in in_order(batches, work, BATCHES_UNDER_WAY):
+                yield checked
+        except BaseException:
+            source.abandon()
+            raise
 
 
-async def _fetch(source: Store, requests: asyncio.Semaphore, image_id: str) -> bytes | Reject:
+def _fetch(source: Store, image_id: str) -> bytes | Reject:
     key = image_key(image_id)
     try:
-        async with requests:
-            return await source.get_async(key, listed=True)
+        return source.fetch(key)
     except ObjectMissing:
         return Reject(key, "missing", "there is no photo of this bin")
     except ObjectCorrupt as error:

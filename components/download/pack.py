@@ -125,7 +125,7 @@ class Packer:
         shard, etag = None, ""
         if self.photos:
             digest = self.writer.close()
-            data = self.file.getvalue()
+            data = self.file.getbuffer()  # not a copy: a shard is large
             shard = Shard(key=shard_key(digest), sha256=digest, images=len(self.photos), bytes=len(data))
             etag = await asyncio.to_thread(self.store.put, shard.key, data)
         piece = Piece(

@@ -12,11 +12,12 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.core.concurrent import REQUESTS, in_order
+from components.core.concurrent import Threads, in_order
 from components.core.layout import IMAGE_ID, METADATA_PREFIX, state_prefix
 from components.core.records import RECORDS_SCHEMA, Record, Reject
 from components.core.store import ObjectCorrupt, ObjectInfo, ObjectMissing, Store
@@ -26,10 +27,12 @@ from components.ingest_metadata.sample import draw_sample
 STATE_VERSION = 1  # raise it whenever the same file would give another record
 PART_KEYS = 1000
 PARTS_UNDER_WAY = 4
+PORTION = 8  # files that one thread reads one after the other
 
 _PART_SCHEMA = pa.schema(
     [("key", pa.string()), ("etag", pa.string()), ("reason", pa.string()), ("detail", pa.string()), *RECORDS_SCHEMA]
 )
+_NO_RECORD = (None,) * len(RECORDS_SCHEMA)
 
 Outcome = Record | Reject
 
@@ -84,7 +87,6 @@ class BucketReader:
         settings = json.dumps([str(source.location), limit, seed if limit else 0, STATE_VERSION])
         self.prefix = state_prefix("ingest_metadata", hashlib.sha256(settings.encode()).hexdigest()[:16])
         self.reused = 0
-        self._requests = asyncio.Semaphore(REQUESTS)
         self._previous: asyncio.Future[Known] | None = None
 
     def count(self) -> int:
@@ -93,8 +95,14 @@ class BucketReader:
 
     async def read(self) -> AsyncIterator[list[Outcome]]:
         """Records and rejects, part by part, in the order of the listing."""
-        async for outcomes in in_order(cut_parts(self._listing()), self._read_part, PARTS_UNDER_WAY):
-            yield outcomes
+        with Threads() as threads:
+            try:
+                work = partial(self._read_part, threads)
+                async for outcomes in in_order(cut_parts(self._listing()), work, PARTS_UNDER_WAY):
+                    yield outcomes
+            except BaseException:
+                self.source.abandon()
+                raise
 
     def _listed_ids(self) -> Iterator[str]:
         ids = (image_id_of(entry.key) for entry in self.source.list(METADATA_PREFIX))
@@ -108,29 +116,26 @@ class BucketReader:
             if admits is None or (image_id is not None and admits(image_id)):
                 yield entry
 
-    async def _read_part(self, part: Part) -> list[Outcome]:
+    async def _read_part(self, threads: Threads, part: Part) -> list[Outcome]:
         known, remembered = await self._known(part.name)
         found = [known.find(entry) for entry in part.entries]
         self.reused += sum(outcome is not None for outcome in found)
-        outcomes = await asyncio.gather(
-            *(
-                self._read_one(entry) if outcome is None else _at_once(outcome)
-                for entry, outcome in zip(part.entries, found, strict=True)
-            )
-        )
-        if None in found or not remembered:
-            data = _packed(part.entries, outcomes)
-            await asyncio.to_thread(self.state.put, self._part_key(part.name), data)
+        unknown = [entry for entry, outcome in zip(part.entries, found, strict=True) if outcome is None]
+        read = iter(await threads.each(self._read_one, unknown, PORTION))
+        outcomes = [next(read) if outcome is None else outcome for outcome in found]
+        if unknown or not remembered:
+            await asyncio.to_thread(self._remember, part, outcomes)
         return outcomes
 
-    async def _read_one(self, entry: ObjectInfo) -> Outcome:
+    def _remember(self, part: Part, outcomes: list[Outcome]) -> None:
+        self.state.put(self._part_key(part.name), _packed(part.entries, outcomes))
+
+    def _read_one(self, entry: ObjectInfo) -> Outcome:
         image_id = image_id_of(entry.key)
         if image_id is None:
             return Reject(entry.key, "outside the layout", f"the key is not {METADATA_PREFIX}<digits>.json")
         try:
-            async with self._requests:
-                data = await self.source.get_async(entry.key, listed=True)
-            return parse_metadata(image_id, data)
+            return parse_metadata(image_id, self.source.fetch(entry.key))
         except BadMetadata as error:
             return Reject(entry.key, error.reason, str(error))
         except ObjectMissing:
@@ -149,31 +154,35 @@ class BucketReader:
         before, self._previous = self._previous, asyncio.get_running_loop().create_future()
         mine = self._previous
         try:
-            known, remembered = _unpacked(await self.state.get_async(self._part_key(name))), True
+            known, remembered = await asyncio.to_thread(self._recall, name), True
         except (ObjectMissing, pa.ArrowException):
             known, remembered = (await before if before else Known()), False
         mine.set_result(known)
         return known, remembered
 
-
-async def _at_once(outcome: Outcome) -> Outcome:
-    return outcome
+    def _recall(self, name: str) -> Known:
+        return _unpacked(self.state.get(self._part_key(name)))
 
 
 def _packed(entries: list[ObjectInfo], outcomes: list[Outcome]) -> bytes:
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for entry, outcome in zip(entries, outcomes, strict=True):
         # What may be right the next time is asked for again the next time.
         passing = isinstance(outcome, Reject) and outcome.reason in ("missing", "damaged")
-        rows.append({**vars(outcome), "key": entry.key, "etag": "" if passing else entry.etag})
+        reason = (outcome.reason, outcome.detail) if isinstance(outcome, Reject) else (None, None)
+        record = vars(outcome).values() if isinstance(outcome, Record) else _NO_RECORD
+        rows.append((entry.key, "" if passing else entry.etag, *reason, *record))
+    columns = [
+        pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _PART_SCHEMA, strict=True)
+    ]
     file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=_PART_SCHEMA), file, compression="zstd")
+    pq.write_table(pa.Table.from_arrays(columns, schema=_PART_SCHEMA), file, compression="zstd")
     return file.getvalue()
 
 
 def _unpacked(data: bytes) -> Known:
     known = Known()
-    for row in pq.read_table(io.BytesIO(data), schema=_PART_SCHEMA).to_pylist():
-        key, etag, reason, detail = (row.pop(name) for name in ("key", "etag", "reason", "detail"))
-        known.outcomes[key] = (etag, Record(**row) if reason is None else Reject(key, reason, detail))
+    columns = pq.read_table(io.BytesIO(data), schema=_PART_SCHEMA).columns
+    for key, etag, reason, detail, *row in zip(*(column.to_pylist() for column in columns), strict=True):
+        known.outcomes[key] = (etag, Record(*row) if reason is None else Reject(key, reason, detail))
     return known

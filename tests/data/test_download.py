@@ -1,5 +1,6 @@
 import io
 import random
+import time
 
 import numpy as np
 import pytest
@@ -43,15 +44,13 @@ def test_every_photo_is_packed_untouched(split_world):
 def test_the_same_input_gives_the_same_bytes_in_whatever_order_it_arrives(split_world, monkeypatch):
     index = split_world.download(shard_bytes=SMALL)
     first = split_world.results()
-    original = Store.get_async
+    original = Store.fetch
 
-    async def shuffled(self, key, *, listed=False):
-        import asyncio
+    def shuffled(self, key):
+        time.sleep(random.Random(key).random() / 20)
+        return original(self, key)
 
-        await asyncio.sleep(random.Random(key).random() / 20)
-        return await original(self, key, listed=listed)
-
-    monkeypatch.setattr(Store, "get_async", shuffled)
+    monkeypatch.setattr(Store, "fetch", shuffled)
     for shard in index.shards:
         open_store(split_world.data_uri).delete(shard.key)
     split_world.download(shard_bytes=SMALL)
@@ -61,15 +60,15 @@ def test_the_same_input_gives_the_same_bytes_in_whatever_order_it_arrives(split_
 def test_an_interrupted_download_goes_on_where_it_was(split_world, monkeypatch):
     quiet = split_world.download(shard_bytes=SMALL)
     asked: list[str] = []
-    original = Store.get_async
+    original = Store.fetch
 
-    async def failing(self, key, *, listed=False):
+    def failing(self, key):
         asked.append(key)
         if len(asked) == 180:
             raise UserError("pulled the plug")
-        return await original(self, key, listed=listed)
+        return original(self, key)
 
-    monkeypatch.setattr(Store, "get_async", failing)
+    monkeypatch.setattr(Store, "fetch", failing)
     monkeypatch.setattr("components.download.fetch.BATCH", 8)
     monkeypatch.setattr("components.download.fetch.BATCHES_UNDER_WAY", 2)
     split_world.path("index").unlink()

@@ -93,6 +93,7 @@ def test_faults_change_nothing_in_the_results(filled, monkeypatch, capsys, fault
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # each waits out some hundred faults; two minutes where nothing else runs
 @pytest.mark.parametrize("seed", range(5))
 def test_a_long_bad_day_changes_nothing_in_the_results(world, monkeypatch, seed):
     world.fill(2000)

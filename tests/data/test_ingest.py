@@ -23,14 +23,13 @@ def small_parts(monkeypatch):
 def asked(monkeypatch) -> list[str]:
     """Keys of the metadata files that are read from now on."""
     keys: list[str] = []
-    original = Store.get_async
+    original = Store.fetch
 
-    async def counting(self, key, *, listed=False):
-        if key.startswith("metadata/"):
-            keys.append(key)
-        return await original(self, key, listed=listed)
+    def counting(self, key):
+        keys.append(key)
+        return original(self, key)
 
-    monkeypatch.setattr(Store, "get_async", counting)
+    monkeypatch.setattr(Store, "fetch", counting)
     return keys
 
 

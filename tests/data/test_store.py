@@ -1,4 +1,6 @@
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -61,6 +63,43 @@ def test_retries_are_bounded(world, monkeypatch):
         with pytest.raises(UserError, match=r"does not answer .*check that it runs"):
             open_store(world.source).get("key")
         assert proxy.requests == store_module.ATTEMPTS
+
+
+def test_a_listed_object_that_stalls_is_asked_for_again_soon(world, monkeypatch):
+    monkeypatch.setattr(store_module, "STALL_SECONDS", 0.3)
+    open_store(world.source).put("key", b"here")
+    with fault_proxy(os.environ["AWS_ENDPOINT_URL"], Faults(stalls=0.5), seed=2) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_store(world.source)
+        store.answered = True
+        assert {store.fetch("key") for _ in range(8)} == {b"here"}
+        assert store.retries["stalled"] == proxy.injected["stalls"] > 0
+
+
+def test_retries_of_many_threads_are_all_counted(world, monkeypatch):
+    monkeypatch.setattr(store_module, "LONGEST_PAUSE_SECONDS", 0.01)
+    open_store(world.source).put("key", b"here")
+    with fault_proxy(os.environ["AWS_ENDPOINT_URL"], Faults(server_errors=0.3), seed=1) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_store(world.source)
+        store.answered = True
+        with ThreadPoolExecutor(16) as pool:
+            assert set(pool.map(store.fetch, ["key"] * 200)) == {b"here"}
+        assert store.retries.total() == proxy.injected["server_errors"] > 20
+
+
+def test_abandoned_requests_wait_no_longer(world, monkeypatch):
+    monkeypatch.setattr(store_module, "FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(store_module, "LONGEST_PAUSE_SECONDS", 60.0)
+    with fault_proxy(os.environ["AWS_ENDPOINT_URL"], Faults(server_errors=1.0)) as proxy, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = open_store(world.source)
+        fetching = pool.submit(store.fetch, "key")
+        while not store.retries:
+            time.sleep(0.01)
+        store.abandon()
+        with pytest.raises(UserError, match="were stopped"):
+            fetching.result(timeout=10)
 
 
 @pytest.mark.parametrize("uri", ["bucket", "http://bucket", "s3://", ""])
