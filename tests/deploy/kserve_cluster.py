@@ -29,6 +29,7 @@ class Fate:
 
     waiting: tuple[str, str] | None = None  # reason and message of a container that does not start
     crashes: bool = False
+    fetching: str = ""  # why the init container cannot fetch the model
     unschedulable: bool = False
     never_ready: bool = False
     quota: str = ""  # why no pod may be created
@@ -128,7 +129,13 @@ class KServeCluster:
         if fate.unschedulable:
             message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
             scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-        bad = fate.waiting or fate.crashes or fate.unschedulable
+        fetcher: Object = {"name": "storage-initializer", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}
+        if fate.fetching:
+            ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
+            fetcher |= {"restartCount": 2, "state": ended}
+            container["state"] = {"waiting": {"reason": "PodInitializing"}}
+            self.api.logs[name] = fate.fetching
+        bad = fate.waiting or fate.crashes or fate.unschedulable or fate.fetching
         ready = not bad and not fate.never_ready
         if fate.never_ready:
             event = {
@@ -143,6 +150,7 @@ class KServeCluster:
             "phase": "Pending" if bad else "Running",
             "ready": ready,
             "conditions": [scheduled, {"type": "Ready", "status": str(ready)}],
+            "initContainerStatuses": [] if fate.unschedulable else [fetcher],
             "containerStatuses": [] if fate.unschedulable else [container],
         }
         self.api.put("pods", NAMESPACE, {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status})

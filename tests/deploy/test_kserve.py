@@ -229,6 +229,17 @@ def test_a_canary_that_fails_under_traffic_is_taken_back(serving_a):
     assert serving_a.settled("a")
 
 
+@pytest.mark.parametrize("world", ["Standard", "Knative"], indirect=True)
+def test_a_canary_that_does_not_come_up_is_taken_back(serving_a):
+    mode = "Knative" if serving_a.kserve.knative else "Standard"
+    serving_a.fate("b", crashes=True, spares={SHADOW})
+    with serving_a.asked_all_the_time() as seen, pytest.raises(UserError, match="the canary cannot become ready"):
+        serving_a.deploy("b", mode=mode, canary_percent=40)
+    assert (MAIN, serving_a.version("b")) in serving_a.kserve.history
+    assert serving_a.settled("a")
+    assert set(seen) == {serving_a.version("a")}
+
+
 def test_a_version_that_never_gets_ready_is_given_up_with_the_reason(serving_a):
     serving_a.fate("b", never_ready=True)
     with pytest.raises(UserError, match=r"was not ready after \d s: .*events: Unhealthy: Readiness probe failed: 503"):
@@ -242,11 +253,15 @@ def test_a_version_that_never_gets_ready_is_given_up_with_the_reason(serving_a):
         ({"crashes": True}, "ended with status 1 .* its last lines: loading / error: the model is damaged"),
         ({"waiting": ("ImagePullBackOff", "no such tag 3f2a")}, r"ImagePullBackOff \(no such tag 3f2a\)"),
         ({"waiting": ("CreateContainerConfigError", 'secret "x" not found')}, 'secret "x" not found'),
+        (
+            {"fetching": "botocore: NoSuchBucket: models"},
+            "storage-initializer of pod .* ended with status 1 .*NoSuchBucket: models",
+        ),
         ({"unschedulable": True}, "no node fits pod .*Insufficient nvidia.com/gpu"),
         ({"quota": "exceeded quota: models"}, r"no pod can be created \(exceeded quota: models\)"),
         ({"invalid": "no runtime of that name"}, "InvalidPredictorSpec: no runtime of that name"),
     ],
-    ids=["crash loop", "image", "secret", "no node", "quota", "invalid"],
+    ids=["crash loop", "image", "secret", "bucket", "no node", "quota", "invalid"],
 )
 def test_what_cannot_become_ready_is_told_at_once_and_the_old_version_stays(serving_a, fate, reason):
     serving_a.fate("b", **fate)
