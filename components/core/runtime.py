@@ -1,5 +1,6 @@
 """Running a bundle's graph: OpenVINO on a CPU, ONNX Runtime on a CUDA device. The only module that runs a model."""
 
+import itertools
 import sys
 import threading
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from components.core.errors import UserError
 
 RUNTIMES = ("auto", "openvino", "onnxruntime")
 _OPENVINO_TYPES = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # int8 is in the graph itself
+_COPIES = 4  # graphs of one runtime at most, for each has its weights in memory
 _BATCH = 32  # images in one call at most, so that memory does not grow with the caller's array
 
 Array = NDArray[Any]
@@ -134,23 +136,33 @@ class _OpenVinoFunction:
         # Fills a table inside OpenVINO; two threads that both come to it first wait for each other for ever.
         openvino.Type.u8.to_dtype()
         core = openvino.Core()
+        # With one stream of one thread OpenVINO computes in the thread that calls. Else it hands over to threads of its
+        # own, which wait by yielding and so fall behind whatever else runs on the machine: a few streams of one thread
+        # are therefore as many graphs.
+        copies = streams if streams == threads and streams <= _COPIES else 1
         options: dict[str, Any] = {
             # Where a CPU has bf16 units OpenVINO would use them unasked, and scores would differ between machines.
             "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[precision],
-            "NUM_STREAMS": str(streams),
+            "NUM_STREAMS": str(streams // copies),
+            # OpenVINO would pin its threads to the first cores, and two processes on one machine to the same ones.
+            "ENABLE_CPU_PINNING": False,
         }
         if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
-        self._outputs = tuple(self._compiled.output(name) for name in outputs)
+            options["INFERENCE_NUM_THREADS"] = threads // copies
+        model = core.read_model(str(path))
+        self._compiled = [core.compile_model(model, "CPU", options) for _ in range(copies)]
+        self._outputs = [tuple(compiled.output(name) for name in outputs) for compiled in self._compiled]
         self._local = threading.local()  # an infer request serves one thread at a time
+        self._callers = itertools.count()
 
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Array, ...]:
         request = getattr(self._local, "request", None)
         if request is None:
-            request = self._local.request = self._compiled.create_infer_request()
+            copy = next(self._callers) % len(self._compiled)
+            request = self._local.request = self._compiled[copy].create_infer_request()
+            self._local.outputs = self._outputs[copy]
         results = request.infer({PIXELS_INPUT: np.ascontiguousarray(pixels)}, share_inputs=True)
-        return tuple(results[output] for output in self._outputs)
+        return tuple(results[output] for output in self._local.outputs)
 
 
 class _OnnxRuntimeFunction:
