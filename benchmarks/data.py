@@ -58,25 +58,16 @@ class Sizes(BaseModel):
 
 def measure(name: str, items: int, latency_ms: int = 0) -> Measured:
     """Run one piece of work of `data_work` in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.data_work", name, str(items)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    command = [sys.executable, "-m", "benchmarks.data_work", name, str(items)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if process.returncode:
         raise SystemExit(f"{name} failed")
-    seconds = float(output.strip().splitlines()[-1])
-    measured = Measured(
-        name=name,
-        latency_ms=latency_ms,
-        items=items,
-        seconds=seconds,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak_mb=usage.ru_maxrss / 1024,
+    took = json.loads(process.stdout.strip().splitlines()[-1])
+    measured = Measured(name=name, latency_ms=latency_ms, items=items, **took)
+    print(
+        f"{name:24} {latency_ms:3} ms {items:8,} {measured.seconds:8.2f} s, of processor {measured.cpu_seconds:6.2f} "
+        f"{measured.rate:9,.0f}/s {measured.peak_mb:6.0f} MB"
     )
-    print(f"{name:24} {latency_ms:3} ms {items:8,} {seconds:8.2f} s {measured.rate:9,.0f}/s {measured.peak_mb:6.0f} MB")
     return measured
 
 
