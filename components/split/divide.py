@@ -31,10 +31,11 @@ class SplitOptions:
 
 @dataclass(frozen=True)
 class Division:
-    """The split (columns as in SPLITS_SCHEMA) and what it leaves out (image_id, reason), both sorted by id."""
+    """The split (columns as in SPLITS_SCHEMA), what it leaves out (image_id, reason), both by id, and the rule used."""
 
     splits: pd.DataFrame
     left_out: pd.DataFrame
+    rule: BlockRule
 
 
 def divide(records: pd.DataFrame, options: SplitOptions, given: Mapping[str, list[str]] | None = None) -> Division:
@@ -75,6 +76,7 @@ def divide(records: pd.DataFrame, options: SplitOptions, given: Mapping[str, lis
     return Division(
         splits.reset_index(drop=True),
         pd.concat([left_out, unread]).sort_values("image_id", ignore_index=True),
+        rule,
     )
 
 

@@ -28,6 +28,11 @@ def split(
     print(", ".join(f"{subset}: {int(sizes.get(subset, 0)):,}" for subset in SUBSETS))
     for reason, bins in division.left_out["reason"].value_counts().items():
         print(f"left out: {bins:,} ({reason})")
+    if max(options.validation_share, options.test_share) >= 1:
+        print(
+            f"Numbers of bins were turned into shares: VALIDATION_SHARE={division.rule.validation_share:.6g} "
+            f"TEST_SHARE={division.rule.test_share:.6g}; give these to keep every bin where it is while the data grows."
+        )
     if not leaks.contents_known:
         print("The contents of the bins are not known: the split rests on blocks of neighbouring ids alone.")
     return leaks

@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from random import Random
 
@@ -221,6 +222,21 @@ def test_the_step_writes_all_of_its_outputs(world):
     first = world.results()
     world.split()
     assert world.results() == first
+
+
+def test_numbers_of_bins_are_told_as_shares_that_keep_bins_still(world, capsys):
+    world.fill(220, photos=False)
+    world.ingest()
+    world.split(validation_share=20, test_share=40)
+    said = capsys.readouterr().out
+    told = {name: float(re.search(rf"{name}=([\d.]+)", said)[1]) for name in ("VALIDATION_SHARE", "TEST_SHARE")}
+    first = read_splits(world.path("splits")).set_index("image_id")["block_subset"]
+    world.fill(100, start=221, photos=False)
+    world.ingest()
+    world.split(validation_share=told["VALIDATION_SHARE"], test_share=told["TEST_SHARE"])
+    grown = read_splits(world.path("splits")).set_index("image_id")["block_subset"]
+    assert grown[first.index].equals(first)
+    assert "turned into shares" not in capsys.readouterr().out
 
 
 def test_the_originals_list_covers_the_sample(world, sample):
