@@ -69,6 +69,8 @@ def test_several_photos_become_a_list_that_is_saved_as_csv(page: Page, tmp_path:
     (tmp_path / "=text.jpg").write_text("no photo")
     page.get_by_label("Photos of bins").set_input_files([*files, str(tmp_path / "=text.jpg")])
     expect(page.get_by_role("status")).to_have_text("2 of 3 photos counted, 6 items in all, 1 refused.")
+    expect(page.get_by_role("listitem").nth(0).locator("img")).to_be_visible()
+    expect(page.get_by_role("listitem").nth(2).locator("img")).to_be_hidden()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as CSV").click()
     with Path(download.value.path()).open(newline="") as file:

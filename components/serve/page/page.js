@@ -20,6 +20,7 @@ function add(files) {
     const row = { file, quantity: byId("quantity").value, answer: null, error: "" };
     row.element = byId("answer").content.firstElementChild.cloneNode(true);
     const image = row.element.querySelector("img");
+  image.addEventListener("error", () => { image.hidden = true; }); // no photo: the answer says so
     image.src = URL.createObjectURL(file);
     image.alt = `Photo ${file.name}`;
     row.element.querySelector(".file").textContent = file.name;
