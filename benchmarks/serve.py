@@ -40,6 +40,7 @@ COMPARED = 500  # whose answers are compared with evaluate's
 PROBES = ("/v2/health/live", "/v2/health/ready")
 SIZE = 224
 CONNECTIONS = 16
+LONGEST_GROWTH = 120.0  # seconds for the 10,000 requests between which memory is compared
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
 BACKBONES = ("tf_efficientnet_lite0", "resnet18")
 CORES = len(os.sched_getaffinity(0))
@@ -154,9 +155,11 @@ def visit(server: Started, photos: list[bytes], found: Measurements, seconds: fl
     found.add(f"{name} probe p99", quantile(probes, 0.99))
     if last and name == f"{BACKBONES[0]} ours f32":
         before, answered = server.memory, 0
-        while answered < 10_000:
+        end = time.perf_counter() + LONGEST_GROWTH
+        while answered < 10_000 and time.perf_counter() < end:
             answered += saturate(target, CONNECTIONS, 5.0).statuses[200]
         found.add(f"{name} growth", server.memory / before)
+        found.add(f"{name} growth requests", answered)
 
 
 def bare(name: str, bundle: Bundle, photos: list[bytes], found: Measurements, seconds: float) -> None:
@@ -291,11 +294,10 @@ def probes(backbone: str, found: Measurements) -> Row:
 
 
 def growth(backbone: str, found: Measurements) -> Row:
-    """Memory after 10,000 requests against memory before."""
-    ratio = found.median(f"{backbone} ours f32 growth")
-    return Row(
-        "EfficientNet-Lite0: memory after 10,000 more requests", "≤ 1.05", f"{ratio:.3f}", "1", ratio, ratio <= 1.05
-    )
+    """Memory after 10,000 requests, or as many as there was time for, against memory before."""
+    ratio, answered = (found.median(f"{backbone} ours f32 {figure}") for figure in ("growth", "growth requests"))
+    what = f"EfficientNet-Lite0: memory after {answered:,.0f} more requests"
+    return Row(what, "≤ 1.05", f"{ratio:.3f}", "1", ratio, ratio <= 1.05)
 
 
 def write(rows: list[Row], found: Measurements, origin: str, arguments: argparse.Namespace) -> None:
