@@ -114,3 +114,11 @@ def test_inference_reports_to_nobody(bundle):
         "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(bundle.folder)], check=True)
+
+
+def test_no_thread_is_pinned_and_a_few_streams_compute_where_they_are_called(bundle):
+    """Pinned threads of two processes would share the first cores, however many there are."""
+    function = open_runtime(bundle, "openvino", threads=2, streams=2)._function
+    assert len(function._compiled) == 2
+    assert not any(compiled.get_property("ENABLE_CPU_PINNING") for compiled in function._compiled)
+    assert all(compiled.get_property("INFERENCE_NUM_THREADS") == 1 for compiled in function._compiled)
