@@ -127,7 +127,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
                 "seed": seed,
                 "data_uri": data_uri,
             }
-            training["overrides"] = choose_overrides(tune, trials, training, place)
+            training |= choose_overrides(tune, trials, training, place)._asdict()
             if placement is not None and placement.train_on == "trainjob":
                 trained = train_job(**training, **placement.train_job_arguments(train_image, pool))
                 place(trained, "train_job")

@@ -17,7 +17,7 @@ from kfp import local
 from components.core.errors import TERMINATION_LOG_VARIABLE, UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE
 from components.core.registry import Registry
-from pipeline.console import CacheNews, Console, stdout
+from pipeline.console import CacheNews, Console, stdout, steps_marked
 from pipeline.dag import build_pipeline
 from pipeline.inputs import by_content
 from pipeline.local_store import HOME, local_store
@@ -94,7 +94,7 @@ def _told_plainly() -> Iterator[None]:
     root.addHandler(news)
     root.setLevel(logging.INFO)
     try:
-        with contextlib.redirect_stdout(Console(stdout())):
+        with contextlib.redirect_stdout(Console(stdout())), steps_marked():
             yield
     finally:
         root.removeHandler(news)

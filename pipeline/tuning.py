@@ -1,7 +1,7 @@
 """The study in the DAG: trials in parallel, and the overrides that the final model is trained with."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -10,10 +10,17 @@ from components.train.tuning_component import tune_not, tune_plan, tune_select, 
 PARALLEL_TRIALS = 2
 
 
+class Chosen(NamedTuple):
+    """Channels of what the final training takes: its overrides, and the trials as JSON for its report."""
+
+    overrides: Any
+    study: Any
+
+
 def choose_overrides(
     tune: Any, trials: Any, training: dict[str, Any], place: Callable[[dsl.PipelineTask, str], None]
-) -> Any:
-    """The channel of `overrides` for training: those given, or with `tune` the best trial's.
+) -> Chosen:
+    """The overrides that were given and no trials, or with `tune` the best trial's and all of them.
 
     `training` holds the arguments of `train`; `place` puts each task where it runs.
     """
@@ -29,4 +36,4 @@ def choose_overrides(
     with dsl.Else(name="as-given"):
         kept = tune_not(overrides=overrides)
         place(kept, "tune_not")
-    return dsl.OneOf(selected.outputs["Output"], kept.output)
+    return Chosen(*(dsl.OneOf(selected.outputs[name], kept.outputs[name]) for name in Chosen._fields))

@@ -14,6 +14,7 @@ def main() -> None:
         from components.train.distributed import joined
         from components.train.recipes import choose_recipe
         from components.train.train import Job, Outputs, train
+        from components.train.trials import read_trials
 
         recipe = choose_recipe(
             arguments.recipe, arguments.epochs, arguments.image_size, arguments.backbone, arguments.overrides
@@ -29,6 +30,7 @@ def main() -> None:
             limit=arguments.limit,
             checkpoint_interval=arguments.checkpoint_interval,
             trace=arguments.trace,
+            study=read_trials(arguments.study),
         )
         folder: Path = arguments.output
         outputs = Outputs(
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", default="", help="a torchvision ResNet or any timm model; default: the recipe's")
     parser.add_argument("--weights", default="", help="file or s3:// address of the backbone's first weights; 'random'")
     parser.add_argument("--overrides", default="{}", help='JSON of recipe fields, like {"learning_rate": 0.01}')
+    parser.add_argument("--study", default="", help="JSON of the trials that chose the overrides, for the report")
     parser.add_argument("--max-count", type=int, default=MAX_COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--limit", type=int, default=0, help="train on so many bins, drawn by seed; 0: all")

@@ -16,6 +16,7 @@ def train(
     backbone: str,
     weights: str,
     overrides: str,
+    study: str,
     max_count: int,
     seed: int,
     data_uri: str,
@@ -32,8 +33,11 @@ def train(
         from components.train.distributed import joined
         from components.train.recipes import choose_recipe
         from components.train.train import Job, Outputs, train
+        from components.train.trials import read_trials
 
         chosen = choose_recipe(recipe, epochs, image_size, backbone, overrides)
-        job = Job(Path(shard_index.path), Path(splits.path), chosen, max_count, seed, weights, data_uri, data_uri)
+        trials = read_trials(study)
+        paths = Path(shard_index.path), Path(splits.path)
+        job = Job(*paths, chosen, max_count, seed, weights, data_uri, data_uri, study=trials)
         with joined() as processes:
             train(job, Outputs(Path(bundle.path), Path(report.path), Path(curves.path)), processes)

@@ -12,6 +12,7 @@ from components.core.report import SERIES, Number, Report, new_axes
 from components.train.history import EpochRecord
 from components.train.measure import PARTS, Use
 from components.train.rules import names
+from components.train.trials import draw_study
 
 if TYPE_CHECKING:
     from components.train.train import Result
@@ -58,6 +59,9 @@ def write_report(result: "Result", path: Path) -> None:
         draw(axes, history)
         report.figure(figure, caption)
     report.figure(_gradients(outcome.gradient_norms), "Gradient norm by step")
+    if job.study:
+        report.heading("The trials that chose learning rate and batch size")
+        draw_study(report, job.study)
     _rules(report, result)
     _calibration(report, result)
     _precision(report, result)

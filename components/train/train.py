@@ -28,6 +28,7 @@ from components.train.page import draw_curves, write_report
 from components.train.progress import Inputs, Outcome
 from components.train.recipes import Recipe
 from components.train.serving import Measured, choose, measure, quantise
+from components.train.trials import TrialResult
 from components.train.versions import versions
 
 
@@ -46,6 +47,7 @@ class Job:
     limit: int = 0  # train on so many bins only, drawn by seed; 0 is all
     checkpoint_interval: float = 60.0
     trace: Path | None = None  # where a torch.profiler trace of a few steps goes
+    study: tuple[TrialResult, ...] = ()  # the trials that chose the recipe's values, for the report
 
 
 @dataclass(frozen=True)

@@ -8,38 +8,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from scipy.stats import qmc
 
 from components.core.errors import UserError
-from components.core.report import SERIES, Report, new_axes
+from components.core.report import Report
 from components.train.distributed import Processes
 from components.train.log import Log
 from components.train.recipes import Recipe
 from components.train.train import Job, fit, prepare
+from components.train.trials import TrialResult, best_of, draw_study
 
 # The original's search space: learning rate log-uniform, batch size one of four.
 LEARNING_RATES = (0.001, 0.1)
 BATCH_SIZES = (32, 64, 128, 256)
-
-
-class TrialResult(BaseModel):
-    """What a trial came to. `loss` (on validation) is None when it failed, and `reason` says why."""
-
-    model_config = ConfigDict(frozen=True)
-
-    trial: int
-    learning_rate: float
-    batch_size: int
-    loss: float | None = None
-    accuracy: float | None = None
-    seconds: float = 0.0
-    reason: str = ""
-
-    @property
-    def overrides(self) -> dict[str, float | int]:
-        """The fields of the recipe that this trial tried."""
-        return {"learning_rate": self.learning_rate, "batch_size": self.batch_size}
 
 
 def values_of(trial: int, trials: int, seed: int) -> TrialResult:
@@ -87,52 +69,13 @@ def read_results(paths: Sequence[Path]) -> list[TrialResult]:
     return sorted(results, key=lambda result: result.trial)
 
 
-def best_of(results: Sequence[TrialResult]) -> TrialResult:
-    """The trial with the lowest validation loss, the first of equals. Raises UserError when every one failed."""
-    good = [result for result in results if result.loss is not None]
-    if not good:
-        reason = results[0].reason if results else "there were none"
-        raise UserError(f"All {len(results)} trials failed, the first because: {reason}")
-    return min(good, key=lambda result: (result.loss, result.trial))
-
-
 def chosen_overrides(results: Sequence[TrialResult], overrides: str) -> str:
     """The overrides that the final model is trained with: those given, and the best trial's values over them."""
     return json.dumps({**json.loads(overrides or "{}"), **best_of(results).overrides})
 
 
 def write_study(results: Sequence[TrialResult], path: Path) -> None:
-    """Write the table and the plot of the trials as an HTML page."""
-    best = best_of(results)
-    failed = sum(result.loss is None for result in results)
-    report = Report(
-        "Tuning",
-        f"{len(results)} trials, {failed} of them failed. The lowest validation loss, {best.loss:.4f}, came with "
-        f"learning rate {best.learning_rate} and batch {best.batch_size}.",
-    )
-    figure, axes = new_axes()
-    for colour, batch in zip(SERIES, BATCH_SIZES, strict=True):
-        shown = [result for result in results if result.batch_size == batch and result.loss is not None]
-        if shown:
-            rates, losses = zip(*((result.learning_rate, result.loss or 0.0) for result in shown), strict=True)
-            axes.scatter(rates, losses, color=colour, label=f"batch {batch}", zorder=3)
-    axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("validation loss")
-    axes.legend(frameon=False)
-    report.figure(figure, "Validation loss by learning rate")
-    rows = [
-        [
-            f"{result.trial + 1}" + (" (best)" if result == best else ""),
-            f"{result.learning_rate:g}",
-            result.batch_size,
-            "failed" if result.loss is None else f"{result.loss:.4f}",
-            "" if result.accuracy is None else f"{result.accuracy:.1%}",
-            f"{result.seconds:.0f}",
-            result.reason,
-        ]
-        for result in results
-    ]
-    columns = ["trial", "learning rate", "batch", "validation loss", "accuracy", "seconds", "what went wrong"]
-    report.table(columns, rows, "Trials")
+    """Write the trials' page."""
+    report = Report("Tuning")
+    draw_study(report, results)
     report.write(path)

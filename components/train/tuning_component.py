@@ -1,5 +1,7 @@
 """KFP faces of tuning: which trials there are, one trial, and the choice among them."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Output
 
@@ -47,22 +49,30 @@ def tune_trial(
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
-def tune_select(results: Input[list[Artifact]], overrides: str, report: Output[HTML]) -> str:
-    """Choose the trial with the lowest validation loss; returns the overrides for the final training."""
+def tune_select(
+    results: Input[list[Artifact]],
+    overrides: str,
+    report: Output[HTML],
+) -> NamedTuple("Chosen", overrides=str, study=str):  # type: ignore[valid-type]
+    """Choose the trial with the lowest validation loss: the overrides for the final training, and all trials."""
     from pathlib import Path
+    from typing import NamedTuple
 
     from components.core.errors import reported
 
     with reported():
+        from components.train.trials import write_trials
         from components.train.tuning import chosen_overrides, read_results, write_study
 
         found = read_results([Path(one.path) for one in results])
         write_study(found, Path(report.path))
-        return chosen_overrides(found, overrides)
-    return overrides
+        overrides, study = chosen_overrides(found, overrides), write_trials(found)
+    return NamedTuple("Chosen", overrides=str, study=str)(overrides, study)  # type: ignore[operator]
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
-def tune_not(overrides: str) -> str:
-    """What stands in for a study where none is wanted: the overrides as given."""
-    return overrides
+def tune_not(overrides: str) -> NamedTuple("Chosen", overrides=str, study=str):  # type: ignore[valid-type]
+    """What stands in for a study where none is wanted: the overrides as given, and no trials."""
+    from typing import NamedTuple
+
+    return NamedTuple("Chosen", overrides=str, study=str)(overrides, "[]")  # type: ignore[operator]

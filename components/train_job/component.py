@@ -16,6 +16,7 @@ def train_job(
     backbone: str,
     weights: str,
     overrides: str,
+    study: str,
     max_count: int,
     seed: int,
     data_uri: str,

@@ -24,6 +24,7 @@ TRAINING = (
     "backbone",
     "weights",
     "overrides",
+    "study",
     "max_count",
     "seed",
 )

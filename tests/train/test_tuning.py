@@ -6,15 +6,9 @@ import pytest
 from kfp import compiler, dsl, local
 
 from components.core.errors import UserError
-from components.train.tuning import (
-    BATCH_SIZES,
-    TrialResult,
-    best_of,
-    chosen_overrides,
-    run_trial,
-    values_of,
-    write_study,
-)
+from components.train.train import Outputs, train
+from components.train.trials import TrialResult, best_of, read_trials, write_trials
+from components.train.tuning import BATCH_SIZES, chosen_overrides, run_trial, values_of, write_study
 from components.train.tuning_component import tune_not, tune_plan, tune_select, tune_trial
 from tests.train.conftest import ALONE, DATA_URI, FAST, TINY
 
@@ -59,6 +53,24 @@ def test_a_trial_that_fails_is_a_result_and_no_error(job_of, tmp_path):
     page = (tmp_path / "study.html").read_text()
     assert "(best)" in page
     assert "failed" in page
+    assert read_trials(write_trials(results)) == tuple(results)
+
+
+def test_the_report_of_the_final_training_shows_the_trials(job_of, tmp_path):
+    study = (
+        TrialResult(trial=0, learning_rate=0.0123, batch_size=16, loss=1.4),
+        TrialResult(trial=1, learning_rate=0.1, batch_size=256, reason="too large"),
+    )
+    train(job_of(study=study), Outputs(tmp_path / "model", tmp_path / "page", tmp_path / "curves"), ALONE)
+    page = (tmp_path / "page").read_text()
+    assert "0.0123" in page
+    assert "too large" in page
+
+
+def test_a_study_that_is_none_is_refused():
+    assert read_trials("") == ()
+    with pytest.raises(UserError, match="The study cannot be read"):
+        read_trials('[{"trial": "first"}]')
 
 
 @dsl.pipeline
@@ -86,7 +98,7 @@ def study(
         selected = tune_select(results=dsl.Collected(tried.outputs["result"]), overrides=overrides)
     with dsl.Else(name="keep"):
         kept = tune_not(overrides=overrides)
-    return dsl.OneOf(selected.outputs["Output"], kept.output)
+    return dsl.OneOf(selected.outputs["overrides"], kept.outputs["overrides"])
 
 
 def test_the_study_compiles(tmp_path):

@@ -278,6 +278,7 @@ def test_every_parameter_of_training_reaches_the_command_line_that_train_takes()
         "backbone": "",
         "weights": "",
         "overrides": json.dumps({"learning_rate": 0.1}),
+        "study": "[]",
         "max_count": 5,
         "seed": 3,
         "data_uri": DATA,

@@ -1,0 +1,89 @@
+"""What the trials of a study came to, and how a report shows it."""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from components.core.errors import UserError
+from components.core.report import SERIES, Report, new_axes
+
+
+class TrialResult(BaseModel):
+    """What a trial came to. `loss` (on validation) is None when it failed, and `reason` says why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trial: int
+    learning_rate: float
+    batch_size: int
+    loss: float | None = None
+    accuracy: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def overrides(self) -> dict[str, float | int]:
+        """The fields of the recipe that this trial tried."""
+        return {"learning_rate": self.learning_rate, "batch_size": self.batch_size}
+
+
+def best_of(results: Sequence[TrialResult]) -> TrialResult:
+    """The trial with the lowest validation loss, the first of equals. Raises UserError when every one failed."""
+    good = [result for result in results if result.loss is not None]
+    if not good:
+        reason = results[0].reason if results else "there were none"
+        raise UserError(f"All {len(results)} trials failed, the first because: {reason}")
+    return min(good, key=lambda result: (result.loss, result.trial))
+
+
+def write_trials(results: Sequence[TrialResult]) -> str:
+    """The trials as JSON, from one step to the next."""
+    return _TRIALS.dump_json(list(results)).decode()
+
+
+def read_trials(text: str) -> tuple[TrialResult, ...]:
+    """Read what `write_trials` wrote; none from an empty text. Raises UserError for anything else."""
+    try:
+        return tuple(_TRIALS.validate_json(text or "[]"))
+    except ValidationError as error:
+        raise UserError(
+            f"The study cannot be read ({error.errors()[0]['msg']}); give the JSON of its trials."
+        ) from error
+
+
+def draw_study(report: Report, results: Sequence[TrialResult]) -> None:
+    """Add the table and the plot of the trials."""
+    best = best_of(results)
+    failed = sum(result.loss is None for result in results)
+    report.text(
+        f"{len(results)} trials, {failed} of them failed. The lowest validation loss, {best.loss:.4f}, came with "
+        f"learning rate {best.learning_rate} and batch {best.batch_size}."
+    )
+    figure, axes = new_axes()
+    batches = sorted({result.batch_size for result in results if result.loss is not None})
+    for place, batch in enumerate(batches):
+        shown = [result for result in results if result.batch_size == batch and result.loss is not None]
+        rates, losses = zip(*((result.learning_rate, result.loss or 0.0) for result in shown), strict=True)
+        axes.scatter(rates, losses, color=SERIES[place % len(SERIES)], label=f"batch {batch}", zorder=3)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("validation loss")
+    axes.legend(frameon=False)
+    report.figure(figure, "Validation loss by learning rate")
+    columns = ["trial", "learning rate", "batch", "validation loss", "accuracy", "seconds", "what went wrong"]
+    report.table(columns, [_row(result, result == best) for result in results], "Trials")
+
+
+def _row(result: TrialResult, best: bool) -> list[str | int]:
+    return [
+        f"{result.trial + 1}" + (" (best)" if best else ""),
+        f"{result.learning_rate:g}",
+        result.batch_size,
+        "failed" if result.loss is None else f"{result.loss:.4f}",
+        "" if result.accuracy is None else f"{result.accuracy:.1%}",
+        f"{result.seconds:.0f}",
+        result.reason,
+    ]
+
+
+_TRIALS = TypeAdapter(list[TrialResult])
