@@ -112,7 +112,6 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _format_of(image: Image.Image) -> str:
-    # MPO is what some cameras write: a JPEG followed by others.
     # MPO is what some cameras write, a JPEG followed by another one; Pillow opens it as JPEG and renames it.
     return "JPEG" if image.format == "MPO" else str(image.format)
 

@@ -315,7 +315,7 @@ class _Patience:
             raise ObjectExists(str(place)) from error
         if missing and code != "NoSuchBucket" and (not self.listed or self.missed >= MISSING_ATTEMPTS):
             raise ObjectMissing(str(place)) from error
-        sentence = _refusal(error, status, code, place)
+        sentence = _refusal(error, status, code, self.store.access)
         if sentence:
             raise UserError(sentence) from error
         if not missing and not _passing(error, status):
@@ -323,18 +323,19 @@ class _Patience:
         if self.failures >= (ATTEMPTS if self.store.answered else FIRST_ATTEMPTS):
             if isinstance(error, _Damaged):
                 raise ObjectCorrupt(f"An object of {place} stays damaged ({error}); write it again.") from error
-            raise UserError(
-                f"The store of {place} does not answer ({_first_line(error)}); check that it runs and AWS_ENDPOINT_URL."
-            ) from error
+            check = "that it runs and AWS_ENDPOINT_URL" if self.store.access.signed else "the connection to AWS"
+            raise UserError(f"The store of {place} does not answer ({_first_line(error)}); check {check}.") from error
         self.store.count_retry(_kind(error, status))
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self.failures)
         return pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
 
 
-def _refusal(error: Exception, status: int, code: str, place: Location) -> str:
+def _refusal(error: Exception, status: int, code: str, access: Access) -> str:
     """A sentence for an answer that will not change when it is asked for again; empty for any other."""
+    place = access.location
     if code == "NoSuchBucket":
-        return f"The bucket '{place.bucket}' does not exist; create it or check its name."
+        where = access.endpoint or "AWS"
+        return f"The bucket '{place.bucket}' does not exist in the store at {where}; create it or check its name."
     if any(word in code for word in _EXPIRED):
         return f"The credentials for {place} have expired; renew them and run again, what is done is kept."
     if (
@@ -342,6 +343,8 @@ def _refusal(error: Exception, status: int, code: str, place: Location) -> str:
         or isinstance(error, PermissionDeniedError | UnauthenticatedError)
         or type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError")
     ):
+        if not access.signed:
+            return f"{place} is public and was refused; check that no proxy or firewall answers in its place."
         return f"The store refused access to {place}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
     if _from_store(error) and 400 <= status < 500 and status not in (404, 408, 429):
         return f"The store of {place} refused a request ({_first_line(error)}); check AWS_ENDPOINT_URL and AWS_REGION."
