@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from components.core.bundle import Precision
 from components.core.errors import UserError
 from components.core.layout import STATE_PREFIX
 from components.core.pixel_cache import PixelCache, cache_folder
@@ -32,29 +33,35 @@ _SHARED_BYTES = 1 << 30
 
 
 def frozen_features(
-    backbone: Backbone, index: ShardIndex, cache: PixelCache, device: torch.device, shared: str = ""
+    backbone: Backbone,
+    index: ShardIndex,
+    cache: PixelCache,
+    device: torch.device,
+    precision: Precision = "f32",
+    shared: str = "",
 ) -> NDArray[np.float32]:
     """Features N×F of all photos in the cache's order.
 
-    Looked for in the local cache, then in the bucket `shared` ("" for none), else computed (OpenVINO on a CPU, torch on
-    a GPU) and put into both.
+    Looked for in the local cache, then in the bucket `shared` ("" for none), else computed (OpenVINO in `precision` on
+    a CPU, torch in f32 on a GPU) and put into both.
     """
-    key = hashlib.sha256(f"{backbone.digest} {index.digest} {cache.size} {device.type}".encode()).hexdigest()[:32]
+    computed = f"{backbone.digest} {index.digest} {cache.size} {device.type} {precision}"
+    key = hashlib.sha256(computed.encode()).hexdigest()[:32]
     path = cache_folder() / "features" / f"{key}.npy"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _fetch(shared, key, path):
-            _write(path, _compute(backbone, cache, device))
+            _write(path, _compute(backbone, cache, device, precision))
             _share(shared, key, path)
     features: NDArray[np.float32] = np.load(path)
     return features
 
 
-def _compute(backbone: Backbone, cache: PixelCache, device: torch.device) -> NDArray[np.float32]:
+def _compute(backbone: Backbone, cache: PixelCache, device: torch.device, precision: Precision) -> NDArray[np.float32]:
     features = np.empty((len(cache.rows), backbone.features), np.float32)
     network = nn.Sequential(Normalise(backbone.mean, backbone.std), backbone.network)
     with tempfile.TemporaryDirectory() as folder:
-        run = _runner(network, cache.size, device, Path(folder) / "backbone.onnx")
+        run = _runner(network, cache.size, device, precision, Path(folder) / "backbone.onnx")
 
         def compute(start: int) -> None:
             rows = np.arange(start, min(start + _BATCH, len(features)))
@@ -68,12 +75,12 @@ def _compute(backbone: Backbone, cache: PixelCache, device: torch.device) -> NDA
 
 
 def _runner(
-    network: nn.Module, size: int, device: torch.device, path: Path
+    network: nn.Module, size: int, device: torch.device, precision: Precision, path: Path
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     if device.type == "cuda":
         return lambda pixels: predict(network, pixels, device)[0]
     export_onnx(network, size, path, (_OUTPUT,))
-    graph = open_onnx(path, "f32", None, (_OUTPUT,), streams=_streams())
+    graph = open_onnx(path, precision, None, (_OUTPUT,), streams=_streams())
     return lambda pixels: graph(pixels)[0]
 
 

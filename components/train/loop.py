@@ -80,7 +80,7 @@ class Training:
         # Fetching notes makes a GPU, or the other processes, wait: so not after every step there.
         self.notes_at_once = 1 if self.device.type == "cpu" and processes.number == 1 else _NOTES_AT_ONCE
         self.findings: list[Finding] = []
-        self.autocast = computes_in_bf16(recipe, self.device)
+        self.autocast = computes_in_bf16(recipe.autocast, self.device)
 
     def run(self) -> Outcome:
         """Train to the end, from the checkpoint where there is one.

@@ -1,6 +1,7 @@
 """Optimisers, the course of the learning rate, and the precision that is computed in."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import nn
@@ -42,10 +43,10 @@ def learning_rate_at(recipe: Recipe, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def computes_in_bf16(recipe: Recipe, device: torch.device) -> bool:
+def computes_in_bf16(choice: Literal["auto", "bf16", "f32"], device: torch.device) -> bool:
     """Whether to compute in bf16; auto says yes where the hardware multiplies bf16 natively."""
-    if recipe.autocast != "auto":
-        return recipe.autocast == "bf16"
+    if choice != "auto":
+        return choice == "bf16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()

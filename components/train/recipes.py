@@ -52,6 +52,9 @@ class Recipe(BaseModel):
     brightness: float = Field(default=0.0, ge=0, le=0.9, description="largest relative change, also of contrast")
 
     autocast: Literal["auto", "bf16", "f32"] = "f32"
+    features: Literal["auto", "bf16", "f32"] = Field(
+        default="auto", description="of a frozen backbone on a CPU; auto is bf16 where it is native"
+    )
     serving: Literal["f32", "best"] = Field(default="best", description="best tries bf16 and int8 on validation")
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from components.train.history import EpochRecord
 from components.train.log import Log, announce, summarise, write_history
 from components.train.loop import Training
 from components.train.model import Calibration, Classes, Counter, Head, Normalise, Served
+from components.train.optimise import computes_in_bf16
 from components.train.page import draw_curves, write_report
 from components.train.progress import Inputs, Outcome
 from components.train.recipes import Recipe
@@ -124,7 +125,8 @@ def prepare(job: Job, processes: Processes) -> Prepared:
         normalise = Normalise(backbone.mean, backbone.std).to(processes.device)
         inputs = Inputs(source_of, pixels, normalise, data.train, data.validation)
     else:
-        features = frozen_features(backbone, index, cache, processes.device, job.shared)
+        precision: Precision = "bf16" if computes_in_bf16(recipe.features, processes.device) else "f32"
+        features = frozen_features(backbone, index, cache, processes.device, precision, job.shared)
         if recipe.standardise:
             head.standardise(features[data.train.rows])
         source = FeatureSource(features, processes.device)
