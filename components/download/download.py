@@ -74,7 +74,7 @@ async def fetch_and_pack(options: DownloadOptions, image_ids: list[str], rejects
                     await asyncio.to_thread(log.add, news)
                 else:
                     bar.update(news)
-                rejects = [reject for piece in pieces for reject in piece.rejects] + packer.rejects
+                rejects = [reject for piece in pieces for reject in piece.rejects] + packer.open_rejects
                 if len(rejects) > allowed:
                     await asyncio.to_thread(log.forget, [piece for piece in pieces if piece.rejects])
                     write_rejects(rejects_path, rejects)

@@ -79,11 +79,13 @@ class PieceLog:
 
 
 class Packer:
-    """Collects photos into the current shard; memory holds one shard."""
+    """Collects photos into the current shard while the one before is stored; memory holds two shards."""
 
     def __init__(self, store: Store, start: int, shard_bytes: int) -> None:
         self.store = store
         self.shard_bytes = shard_bytes
+        self.storing: asyncio.Task[Piece] | None = None
+        self.unstored: tuple[Reject, ...] = ()  # of the shard that is being stored
         self._begin(start)
 
     def _begin(self, start: int) -> None:
@@ -93,16 +95,29 @@ class Packer:
         self.file = io.BytesIO()
         self.writer = ShardWriter(self.file)
 
+    @property
+    def open_rejects(self) -> list[Reject]:
+        """Rejects of photos that no piece which was given out covers."""
+        return [*self.unstored, *self.rejects]
+
     async def pack(self, batches: AsyncIterator[list[Photo | Reject]]) -> AsyncGenerator[Piece | int, None]:
-        """Pieces as their shards are full and stored, and after each batch how many photos it had."""
-        async for batch in batches:
-            for outcome in batch:
-                self._take(outcome)
-                if self.writer.bytes >= self.shard_bytes:
-                    yield await self._finish()
-            yield len(batch)
-        if self.end > self.start:
-            yield await self._finish()
+        """Pieces in order, as their shards are full and stored, and after each batch how many photos it had."""
+        try:
+            async for batch in batches:
+                for outcome in batch:
+                    self._take(outcome)
+                    if self.writer.bytes >= self.shard_bytes:
+                        if self.storing is not None:
+                            yield await self._stored(self.storing)
+                        self._finish()
+                yield len(batch)
+            if self.storing is not None:
+                yield await self._stored(self.storing)
+            if self.end > self.start:
+                yield await self._stored(self._finish())
+        finally:
+            if self.storing is not None:  # a thread cannot be cancelled, so it is waited for
+                await asyncio.gather(self.storing, return_exceptions=True)
 
     def _take(self, outcome: Photo | Reject) -> None:
         self.end += 1
@@ -121,20 +136,31 @@ class Packer:
             )
         )
 
-    async def _finish(self) -> Piece:
-        shard, etag = None, ""
-        if self.photos:
-            digest = self.writer.close()
-            data = self.file.getbuffer()  # not a copy: a shard is large
-            shard = Shard(key=shard_key(digest), sha256=digest, images=len(self.photos), bytes=len(data))
-            etag = await asyncio.to_thread(self.store.put, shard.key, data)
+    def _finish(self) -> "asyncio.Task[Piece]":
+        """Begin to store the current shard, and begin a new one."""
         piece = Piece(
             start=self.start,
             end=self.end,
-            shard=shard,
-            etag=etag,
+            shard=None,
+            etag="",
             photos=tuple(self.photos),
             rejects=tuple(self.rejects),
         )
+        self.storing = asyncio.create_task(self._put(piece, self.file, self.writer))
+        self.unstored = piece.rejects
         self._begin(self.end)
+        return self.storing
+
+    async def _put(self, piece: Piece, file: io.BytesIO, writer: ShardWriter) -> Piece:
+        if not piece.photos:
+            return piece
+        digest = await asyncio.to_thread(writer.close)
+        data = file.getbuffer()  # not a copy: a shard is large
+        shard = Shard(key=shard_key(digest), sha256=digest, images=len(piece.photos), bytes=len(data))
+        etag = await asyncio.to_thread(self.store.put, shard.key, data)
+        return piece.model_copy(update={"shard": shard, "etag": etag})
+
+    async def _stored(self, storing: "asyncio.Task[Piece]") -> Piece:
+        piece = await storing
+        self.storing, self.unstored = None, ()
         return piece
