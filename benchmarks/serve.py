@@ -334,8 +334,23 @@ def write(rows: list[Row], found: Measurements, origin: str, arguments: argparse
         ),
         "",
     ]
+    lines += soak_lines(folder / "soak.json")
     (folder / "serve.md").write_text("\n".join(lines))
     print("\n".join(lines))
+
+
+def soak_lines(path: Path) -> list[str]:
+    """What the last `make soak-serve` found, where there was one."""
+    if not path.exists():
+        return []
+    soak = json.loads(path.read_text())
+    undeserved = soak["undeserved"] or "none"
+    return [
+        f"Soak (`make soak-serve`, {soak['date']}): {soak['seconds']:.0f} s at saturation, {soak['answered']:,} photos "
+        f"answered, {soak['refused']:,} bad inputs refused; errors that were not deserved: {undeserved}; resident "
+        f"memory {soak['memory_start_mb']:.0f} MB after a tenth of it, {soak['memory_end_mb']:.0f} MB at the end.",
+        "",
+    ]
 
 
 def processor() -> str:
