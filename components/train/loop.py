@@ -7,6 +7,7 @@ one that never stopped, and several processes take the path of one.
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -305,17 +306,18 @@ class Training:
         logits = torch.zeros(len(rows), self.classes.max_count)
         # Every process goes round as often, because they agree on stopping in between.
         rounds = math.ceil(len(rows) / (_VALIDATION_BATCH * number))
-        with self.inspector.watching_activations():
-            for place in range(rounds):
-                first = (place * number + self.processes.rank) * _VALIDATION_BATCH
-                chosen = slice(first, first + _VALIDATION_BATCH)
-                if len(rows[chosen]):
-                    inputs = self.inputs.validation.gather(rows[chosen])
-                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                        found = self.model(self.inputs.normalise(inputs) if self.inputs.normalise else inputs)
-                    logits[chosen] = self.classes.in_range(found.float()).cpu()
-                if self.processes.any(self.stop_asked):
-                    break
+        for place in range(rounds):
+            first = (place * number + self.processes.rank) * _VALIDATION_BATCH
+            chosen = slice(first, first + _VALIDATION_BATCH)
+            if len(rows[chosen]):
+                inputs = self.inputs.validation.gather(rows[chosen])
+                # Watching reads every activation once more, so one batch has to do.
+                watch = self.inspector.watching_activations() if place == 0 else nullcontext()
+                with watch, torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                    found = self.model(self.inputs.normalise(inputs) if self.inputs.normalise else inputs)
+                logits[chosen] = self.classes.in_range(found.float()).cpu()
+            if self.processes.any(self.stop_asked):
+                break
         self.progress.dead_units = self.inspector.dead_units
         if own is not None:
             self.model.load_state_dict(own)
