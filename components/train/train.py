@@ -23,7 +23,7 @@ from components.train.features import frozen_features
 from components.train.history import EpochRecord
 from components.train.log import Log, announce, summarise, write_history
 from components.train.loop import Training
-from components.train.memory import keep_freed_memory
+from components.train.memory import freed_memory_kept
 from components.train.model import Calibration, Classes, Counter, Head, Normalise, Served
 from components.train.optimise import computes_in_bf16
 from components.train.page import draw_curves, write_report
@@ -104,8 +104,6 @@ class Result:
 def prepare(job: Job, processes: Processes) -> Prepared:
     """Read the data, create the network, and compute features where the backbone is frozen."""
     recipe = job.recipe
-    if processes.device.type == "cpu" and recipe.train_backbone:
-        keep_freed_memory()
     torch.manual_seed(job.seed)  # a random start has to be the same one when the run goes on
     backbone = create_backbone(recipe.backbone, job.weights)
     index = ShardIndex.read(job.shard_index)
@@ -161,7 +159,8 @@ def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecor
     training = Training(
         job.recipe, trained, classes, prepared.inputs, job.seed, processes, checkpoints, on_epoch, job.trace
     )  # fmt: skip
-    outcome = training.run()
+    with freed_memory_kept():
+        outcome = training.run()
     counter = Counter(prepared.backbone, head)
     validation = prepared.data.validation
     normalise = Normalise(prepared.backbone.mean, prepared.backbone.std)
