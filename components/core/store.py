@@ -1,14 +1,10 @@
 """The S3 store: the only module that knows an S3 client.
 
-Our own store is found through the standard AWS variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-AWS_REGION). The public dataset's bucket is read unsigned, at AWS itself or at PUBLIC_SOURCE_ENDPOINT.
-
 Passing faults (5xx, SlowDown, broken connections, stalls, bytes that do not match their ETag) are tried again a bounded
 number of times, with growing and jittered pauses, and counted.
 """
 
 import hashlib
-import os
 import random
 import re
 import threading
@@ -20,14 +16,13 @@ from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlparse
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from components.core.errors import UserError
-from components.core.layout import PUBLIC_SOURCE_BUCKET, PUBLIC_SOURCE_REGION
+from components.core.location import Access
 
 # 12 attempts wait 13 to 26 s in all, which outlives a store's restart. One that never answered is given up early.
 ATTEMPTS = 12
@@ -47,12 +42,6 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STALLED = re.compile(r"timed ?out|kind: timeout", re.IGNORECASE)
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired", "expired")
-_CREDENTIAL_SOURCES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-)
 
 
 class ObjectMissing(Exception):
@@ -78,46 +67,6 @@ class ObjectInfo:
     key: str
     size: int
     etag: str
-
-
-@dataclass(frozen=True)
-class Location:
-    """A bucket and a key prefix, written `s3://bucket/prefix`."""
-
-    bucket: str
-    prefix: str = ""
-
-    @classmethod
-    def parse(cls, uri: str) -> "Location":
-        """Read `s3://bucket[/prefix]`. Raises UserError for anything else."""
-        parts = urlparse(uri)
-        if parts.scheme != "s3" or not parts.netloc:
-            raise UserError(f"'{uri}' is not an S3 address; write it as s3://bucket or s3://bucket/prefix.")
-        return cls(parts.netloc, parts.path.strip("/"))
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
-
-
-@dataclass(frozen=True)
-class Access:
-    """How a bucket is reached."""
-
-    location: Location
-    endpoint: str | None
-    region: str
-    signed: bool
-
-    @classmethod
-    def to(cls, uri: str) -> "Access":
-        """Access to the bucket of an `s3://bucket/prefix` address. Raises UserError when credentials are not set."""
-        location = Location.parse(uri)
-        if location.bucket == PUBLIC_SOURCE_BUCKET:
-            return cls(location, os.environ.get("PUBLIC_SOURCE_ENDPOINT"), PUBLIC_SOURCE_REGION, signed=False)
-        endpoint = os.environ.get("AWS_ENDPOINT_URL")
-        if endpoint and not any(os.environ.get(name) for name in _CREDENTIAL_SOURCES):
-            raise UserError(f"No credentials for {location}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
-        return cls(location, endpoint, os.environ.get("AWS_REGION", "us-east-1"), signed=True)
 
 
 class Store:

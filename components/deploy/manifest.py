@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from components.core.cluster import Object
 from components.core.layout import MODEL_NAME, version_prefix
-from components.core.store import Location
+from components.core.location import Location
 from components.deploy.options import KServeOptions
 
 GROUP = "serving.kserve.io"

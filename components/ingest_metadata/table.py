@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from components.core.errors import UserError
 from components.core.layout import IMAGE_ID
+from components.core.location import Location
 from components.core.records import Record, Reject
-from components.core.store import Location, ObjectMissing, open_store
+from components.core.store import ObjectMissing, open_store
 from components.ingest_metadata.parse import BadMetadata, checked_quantity
 from components.ingest_metadata.sample import draw_sample
 

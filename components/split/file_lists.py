@@ -8,7 +8,8 @@ import pandas as pd
 
 from components.core.errors import UserError
 from components.core.layout import IMAGE_ID, metadata_key
-from components.core.store import Location, ObjectMissing, open_store
+from components.core.location import Location
+from components.core.store import ObjectMissing, open_store
 
 LISTED_SUBSETS = ("train", "validation", "test")
 ORIGINAL_FOLDER = "data/"

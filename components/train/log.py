@@ -91,6 +91,8 @@ def summarise(result: "Result") -> None:
     fitted = result.fitted
     for finding in fitted.outcome.findings:
         print(f"rule '{finding.rule}': {finding.evidence}. {finding.advice}", flush=True)
+    if result.extra is not None:
+        print(result.extra, flush=True)
     if fitted.outcome.stopped:
         print(f"Stopped early: {fitted.outcome.stopped}.", flush=True)
     print(

@@ -28,6 +28,7 @@ from components.train.inspect import Inspector
 from components.train.losses import class_weights, losses
 from components.train.measure import Times, UseSampler, tracing
 from components.train.model import Classes
+from components.train.notes import StepNotes
 from components.train.optimise import computes_in_bf16, create_optimiser, learning_rate_at
 from components.train.progress import Inputs, Outcome, Progress
 from components.train.recipes import Recipe
@@ -35,7 +36,6 @@ from components.train.rules import Evidence, Finding, check
 from components.train.stopping import STOPPED_BY_SIGNAL, Interrupted, on_sigterm
 
 _VALIDATION_BATCH = 32
-_NOTES_AT_ONCE = 20
 _NORM_LOOKS = 20  # a look at the layers' gradients in so many steps
 
 
@@ -76,10 +76,8 @@ class Training:
         self.inspector = Inspector(self.model)
         self.times = Times(self.device)
         self.stop_asked = False
-        self.pending: list[Tensor] = []
+        self.notes = StepNotes(classes, processes)
         self.traced_step: Callable[[], None] = lambda: None
-        # Fetching notes makes a GPU, or the other processes, wait: so not after every step there.
-        self.notes_at_once = 1 if self.device.type == "cpu" and processes.number == 1 else _NOTES_AT_ONCE
         self.findings: list[Finding] = []
         self.autocast = computes_in_bf16(recipe.autocast, self.device)
 
@@ -125,7 +123,7 @@ class Training:
 
     def _epoch(self, use: UseSampler) -> None:
         progress, epoch = self.progress, self.progress.epoch
-        size = self._size_of(epoch)
+        size = self.recipe.size_at(epoch, self.epochs)
         with self.times.part("decode"):
             source = self.inputs.training(size)
         order = epoch_order(len(self.inputs.train), self.seed, epoch)
@@ -169,17 +167,6 @@ class Training:
         self.progress.seconds = before
         return written
 
-    def _size_of(self, epoch: int) -> int:
-        """Photos are smaller in the first epochs, which are for the coarse things.
-
-        They also stay below the size that is served: networks do better on photos somewhat larger than those they were
-        trained on (Touvron et al., Fixing the train-test resolution discrepancy, 2019).
-        """
-        recipe = self.recipe
-        small = epoch < round(recipe.small_epochs_share * self.epochs)
-        scale = recipe.small_scale if small else recipe.training_scale
-        return recipe.image_size if scale == 1 else max(32, round(recipe.image_size * scale / 32) * 32)
-
     def _set_train_mode(self) -> None:
         self.wrapped.train()
         if self.recipe.batch_norm == "frozen":
@@ -214,7 +201,11 @@ class Training:
             self.optimiser.step()
             if self.average is not None:
                 self.average.update(self.model)
-        self._note(loss.detach(), each.detach(), logits.detach(), own, share, norm, step)
+        self.notes.add(loss.detach(), each.detach(), logits.detach(), own, share.counted, norm.detach())
+        if step % _NORM_LOOKS == 0:
+            self.progress.first_layer.append(self.inspector.first_to_last_gradient())
+        if self.notes.full:
+            self._write_down()
 
     def _prepare(self, inputs: Tensor, draws: augment.Draw) -> Tensor:
         normalise = self.inputs.normalise
@@ -223,34 +214,14 @@ class Training:
         photos = augment.apply(inputs.permute(0, 3, 1, 2).float(), draws)
         return (photos * normalise.scale + normalise.offset).contiguous(memory_format=torch.channels_last)
 
-    def _note(
-        self, loss: Tensor, each: Tensor, logits: Tensor, own: Tensor, share: Share, norm: Tensor, step: int
-    ) -> None:
-        counted, first = float(share.counted), self.classes.first
-        in_range = (own + first >= 1) & (own + first <= self.classes.max_count)
-        right = (self.classes.in_range(logits).argmax(1) + 1 == own + first) & in_range
-        samples = torch.full((), len(own), device=own.device)
-        sums = torch.stack([each.sum(), samples * counted, right.sum() * counted, in_range.sum() * counted])
-        share_of_loss = loss.reshape(1) / self.processes.number
-        self.pending.append(torch.cat([sums.double(), share_of_loss.double(), norm.detach().double().reshape(1)]))
-        if step % _NORM_LOOKS == 0:
-            self.progress.first_layer.append(self.inspector.first_to_last_gradient())
-        if len(self.pending) >= self.notes_at_once:
-            self._write_down()
-
     def _write_down(self) -> None:
-        """Bring the notes of the last steps from the device and the other processes into the progress."""
-        if not self.pending:
-            return
-        progress, notes = self.progress, torch.stack(self.pending)
-        self.pending.clear()
-        norms = notes[:, 5].tolist()  # the same on every process
-        totals = self.processes.sum(notes[:, :5].clone()).tolist()
-        for (*sums, loss), norm in zip(totals, norms, strict=True):
-            progress.sums = [old + new for old, new in zip(progress.sums, sums, strict=True)]
-            progress.step_losses.append(loss)
-            progress.gradient_norms.append(norm)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+        """Bring the notes of the last steps into the progress. Raises UserError when they are not finite."""
+        progress = self.progress
+        for note in self.notes.fetched():
+            progress.sums = [old + new for old, new in zip(progress.sums, note.sums, strict=True)]
+            progress.step_losses.append(note.loss)
+            progress.gradient_norms.append(note.norm)
+            if not (math.isfinite(note.loss) and math.isfinite(note.norm)):
                 finding = check(self._evidence([]))[0]
                 raise UserError(
                     f"Training was stopped by the rule '{finding.rule}': {finding.evidence}. {finding.advice}"

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from components.core.report import SERIES, Number, Report, new_axes
+from components.train.extra import draw_comparison
 from components.train.history import EpochRecord
 from components.train.measure import PARTS, Use
 from components.train.rules import names
@@ -78,6 +79,8 @@ def write_report(result: "Result", path: Path) -> None:
             f"On validation: {figures.n_out_of_range} bins with 0 or more than {job.max_count} items, "
             f"{figures.n_in_range} in range; none of them was trained on",
         )
+    if job.recipe.use_extra:
+        draw_comparison(report, result.extra)
     _time(report, history)
     _use(report, outcome.use)
     _bins(report, result)

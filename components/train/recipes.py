@@ -41,6 +41,9 @@ class Recipe(BaseModel):
     soft_label_width: float = Field(default=0.7, gt=0, le=10, description="standard deviation in items")
     class_weighting: bool = False
     use_extra: bool = Field(default=False, description="also learn from bins with 0 or more than max_count items")
+    compare_extra: bool = Field(
+        default=False, description="train once more without the extra bins, to report whether they helped"
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1)
     standardise: bool = Field(default=False, description="bring frozen features to mean 0 and deviation 1")
     ema_decay: float = Field(default=0.0, ge=0, lt=1, description="0 is off")
@@ -58,10 +61,23 @@ class Recipe(BaseModel):
     serving: Literal["f32", "best"] = Field(default="best", description="best tries bf16 and int8 on validation")
 
     @model_validator(mode="after")
-    def _frozen_backbone(self) -> Self:
+    def _fields_that_go_together(self) -> Self:
         if not self.train_backbone and (self.flip or self.shift or self.rotation or self.brightness):
             raise ValueError("augmentation needs train_backbone, because frozen features are computed once")
+        if self.compare_extra and not self.use_extra:
+            raise ValueError("compare_extra needs use_extra, because it compares with training without the extra bins")
         return self
+
+    def size_at(self, epoch: int, epochs: int) -> int:
+        """Height and width of the photos in an epoch, counted from 0, of so many: a multiple of 32, or image_size.
+
+        Photos are smaller in the first epochs, which are for the coarse things. They also stay below the size that is
+        served: networks do better on photos somewhat larger than those they were trained on (Touvron et al., Fixing the
+        train-test resolution discrepancy, 2019).
+        """
+        small = epoch < round(self.small_epochs_share * epochs)
+        scale = self.small_scale if small else self.training_scale
+        return self.image_size if scale == 1 else max(32, round(self.image_size * scale / 32) * 32)
 
 
 _ORIGINAL = Recipe(

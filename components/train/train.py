@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from components.train.checkpoint import Checkpoints, Description, code_digest
 from components.train.data import FeatureSource, PixelSource, TrainingData, join
 from components.train.distributed import Processes
 from components.train.export import calibrate, check_against_torch, export_onnx, predict, served_outputs
+from components.train.extra import ExtraComparison, compare, without_extra
 from components.train.features import frozen_features
 from components.train.history import EpochRecord
 from components.train.log import Log, announce, summarise, write_history
@@ -99,6 +100,7 @@ class Result:
     measured: list[Measured]
     out_of_range: OutOfRangeFigures | None  # on validation bins
     difference: float  # between ONNX and torch
+    extra: ExtraComparison | None = None  # whether the extra bins helped, where that was asked
 
 
 def prepare(job: Job, processes: Processes) -> Prepared:
@@ -253,6 +255,17 @@ def _out_of_range(chosen: Measured, quantities: NDArray[np.int64], max_count: in
     return out_of_range_figures((quantities < 1) | (quantities > max_count), chosen.out_of_range.astype(np.float64))
 
 
+def _compare_extra(fitted: Fitted, processes: Processes) -> ExtraComparison:
+    """Train once more, without the extra bins."""
+    prepared = fitted.prepared
+    quantities = prepared.data.train.quantities
+    extra = int(((quantities < 1) | (quantities > prepared.job.max_count)).sum())
+    if processes.leads:
+        print("training once more without the extra bins, to see whether they helped", flush=True)
+    second = prepare(without_extra(prepared.job, len(quantities), extra), processes)
+    return compare(fitted, fit(second, processes))
+
+
 def train(job: Job, outputs: Outputs, processes: Processes) -> Result | None:
     """The whole step; only the leading process of several has a result."""
     with Log(outputs.logs if processes.leads else None) as log:
@@ -260,9 +273,10 @@ def train(job: Job, outputs: Outputs, processes: Processes) -> Result | None:
         if processes.leads:
             announce(prepared)
         fitted = fit(prepared, processes, log.epoch if processes.leads else lambda _: None)
+        extra = _compare_extra(fitted, processes) if job.recipe.compare_extra else None
         if not processes.leads:
             return None
-        result = finish(fitted, outputs.bundle, processes)
+        result = replace(finish(fitted, outputs.bundle, processes), extra=extra)
         draw_curves(fitted.outcome.history, outputs.curves)
         write_report(result, outputs.report)
         if outputs.history is not None:

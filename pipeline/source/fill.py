@@ -18,7 +18,8 @@ from components.core.layout import (
     image_key,
     metadata_key,
 )
-from components.core.store import Location, Store, open_store
+from components.core.location import Location
+from components.core.store import Store, open_store
 from pipeline.source.folder import FolderSource
 from pipeline.source.generated import DEFAULT_COUNT, draw_bins, generator_digest
 

@@ -8,7 +8,8 @@ from benchmarks.proxies import Faults, fault_proxy
 from components.core import store as store_module
 from components.core.errors import UserError
 from components.core.layout import PUBLIC_SOURCE_BUCKET
-from components.core.store import Access, Location, ObjectExists, ObjectMissing, open_store
+from components.core.location import Access, Location
+from components.core.store import ObjectExists, ObjectMissing, open_store
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from schemas import custom_problem
 
 from components.core.errors import UserError
-from components.core.store import Location
+from components.core.location import Location
 from components.deploy.manifest import (
     canary_service,
     inference_service,

@@ -1,4 +1,5 @@
 import io
+import json
 import re
 
 import numpy as np
@@ -15,9 +16,11 @@ from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
 from components.train.distributed import Processes
 from components.train.export import calibrate
+from components.train.extra import ExtraComparison, Learned
 from components.train.model import Classes
+from components.train.recipes import choose_recipe
 from components.train.train import Job, Outputs, train
-from tests.train.conftest import ALONE, store_bins
+from tests.train.conftest import ALONE, FAST, store_bins
 
 
 def run(job: Job, tmp_path, name: str = "out"):
@@ -57,9 +60,41 @@ def test_report_and_curves_are_pages_people_can_open(job_of, tmp_path):
     curves = Image.open(io.BytesIO(outputs.curves.read_bytes()))
     assert curves.format == "PNG"
     page = outputs.report.read_text()
-    for heading in ("Curves", "What the rules found", "Calibration", "Precision to serve with", "Bins out of range"):
+    headings = ["Curves", "What the rules found", "Calibration", "Precision to serve with", "Bins out of range"]
+    for heading in [*headings, "Whether the extra bins helped"]:
         assert f"<h2>{heading}</h2>" in page
     assert list(outputs.logs.glob("events.out.tfevents.*"))
+
+
+def test_a_second_training_without_the_extra_bins_says_whether_they_helped(job_of, tmp_path, capsys):
+    overrides = json.dumps(json.loads(FAST) | {"compare_extra": True})
+    result, outputs = run(job_of(epochs=4, overrides=overrides), tmp_path)
+    compared, data = result.extra, result.fitted.prepared.data
+    in_range = int(((data.train.quantities >= 1) & (data.train.quantities <= 5)).sum())
+    assert (compared.with_extra.training_bins, compared.without_extra.training_bins) == (len(data.train), in_range)
+    assert compared.without_extra.epochs == round(4 * len(data.train) / in_range) > 4
+    difference = compared.with_extra.accuracy - compared.without_extra.accuracy
+    assert compared.difference[0] <= difference <= compared.difference[1]
+    assert str(compared) in outputs.report.read_text().replace("&#43;", "+")
+    assert str(compared) in capsys.readouterr().out
+    # The comparison takes nothing from the model: it is the one that would have been trained without it.
+    alone, others = run(job_of(epochs=4), tmp_path, "alone")
+    ours, same = (load_file(one.bundle.weights_path) for one in (result, alone))
+    assert [name for name in ours if not torch.equal(ours[name], same[name])] == []
+    assert "compare_extra" in others.report.read_text()
+
+
+def test_a_comparison_without_extra_bins_to_learn_from_is_refused():
+    with pytest.raises(UserError, match="compare_extra needs use_extra"):
+        choose_recipe("frozen", overrides='{"compare_extra": true}')
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.01, 0.05, "helped"), (-0.05, -0.01, "did harm"), (-0.01, 0.02, "no difference")]
+)
+def test_the_verdict_on_extra_bins_follows_the_interval(low, high, verdict):
+    learned = Learned(100, 4, 0.4 + (low + high) / 2, 1.1, 1.3)
+    assert verdict in str(ExtraComparison(learned, Learned(60, 7, 0.4, 1.1, 1.3), (low, high)))
 
 
 def test_frozen_leaves_the_backbone_as_it_was(job_of, tmp_path):
@@ -169,8 +204,6 @@ def test_classes_name_zero_and_more_only_with_extra_bins():
 
 
 def test_a_trace_is_written_on_request(job_of, tmp_path):
-    import json
-
     run(job_of(epochs=3, trace=tmp_path / "trace.json"), tmp_path)
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
 

@@ -1,0 +1,95 @@
+"""Whether learning from the extra bins (0 or more than max_count items) helped with the counts in range.
+
+The answer is a second training without them, in as many optimiser steps, judged on the same validation bins.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from components.core.metrics import Interval, evaluate_counts, most_probable, paired_interval
+from components.core.report import Report
+from components.train.recipes import Recipe
+
+if TYPE_CHECKING:
+    from components.train.train import Fitted, Job
+
+
+@dataclass(frozen=True)
+class Learned:
+    """How one of the two trainings fared on the validation bins, calibrated."""
+
+    training_bins: int
+    epochs: int
+    accuracy: float
+    rmse: float  # in items
+    loss: float  # in nats
+
+
+@dataclass(frozen=True)
+class ExtraComparison:
+    """Both trainings, and the 95 % interval of the difference in accuracy (with minus without, same bins)."""
+
+    with_extra: Learned
+    without_extra: Learned
+    difference: Interval
+
+    def __str__(self) -> str:
+        """The answer in a sentence."""
+        low, high = self.difference
+        verdict = "helped" if low > 0 else "did harm" if high < 0 else "made no difference that these bins could show"
+        points = 100 * (self.with_extra.accuracy - self.without_extra.accuracy)
+        return (
+            f"The extra bins {verdict}: {points:+.1f} points of accuracy on the counts in range "
+            f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f})."
+        )
+
+
+def without_extra(job: "Job", with_extra: int, extra: int) -> "Job":
+    """The same training without the extra bins: `extra` of `with_extra` training bins, in as many steps."""
+    recipe, left = job.recipe, with_extra - extra
+    fields = {
+        "use_extra": False,
+        "compare_extra": False,
+        "epochs": max(1, round(recipe.epochs * with_extra / left)),
+        "batch_size": min(recipe.batch_size, left),
+    }
+    return replace(job, recipe=Recipe.model_validate(recipe.model_dump() | fields), trace=None)
+
+
+def compare(ours: "Fitted", theirs: "Fitted") -> ExtraComparison:
+    """Set a training with extra bins against one without."""
+    rights = []
+    for fitted in (ours, theirs):
+        truth = fitted.prepared.data.validation.quantities
+        rights.append((most_probable(fitted.calibration.scores(fitted.logits)) == truth).astype(np.float64))
+    return ExtraComparison(_learned(ours), _learned(theirs), paired_interval(*rights))
+
+
+def _learned(fitted: "Fitted") -> Learned:
+    data = fitted.prepared.data
+    figures = evaluate_counts(data.validation.quantities, fitted.calibration.scores(fitted.logits))
+    epochs = len(fitted.outcome.history)
+    return Learned(len(data.train), epochs, figures.accuracy, figures.rmse, figures.loss)
+
+
+def draw_comparison(report: Report, comparison: ExtraComparison | None) -> None:
+    """The section of the report; without a comparison, how to get one."""
+    report.heading("Whether the extra bins helped")
+    if comparison is None:
+        report.text(
+            "Whether the extra bins helped with the counts in range was not measured in this run: the override "
+            '{"compare_extra": true} trains a second time without them and says so here.'
+        )
+        return
+    rows = [
+        [name, f"{one.training_bins:,}", one.epochs, f"{one.accuracy:.1%}", f"{one.rmse:.3f}", f"{one.loss:.3f}"]
+        for name, one in (("with", comparison.with_extra), ("without", comparison.without_extra))
+    ]
+    report.text(str(comparison))
+    report.table(
+        ["extra bins", "training bins", "epochs", "accuracy", "RMSE", "loss"],
+        rows,
+        "On the validation bins in range, after calibration; both trainings took as many steps",
+    )
