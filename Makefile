@@ -45,6 +45,10 @@ lint: $(VENV)/ready ## ruff (lint and format) and mypy
 test: $(VENV)/ready ## the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow and not cluster and not images"
 
+.PHONY: test-slow
+test-slow: $(VENV)/ready ## the slow tests: faults, kills, interrupts, a full disk; half an hour
+	@$(BIN)/pytest -m "slow and not cluster and not images" --timeout 3600
+
 .PHONY: lock
 lock: $(VENV)/ready ## resolve requirements/*.in into the locked sets
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header requirements/dev.in -o requirements/dev.txt

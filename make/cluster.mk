@@ -57,6 +57,15 @@ OVERLAY ?= local
 manifests: $(VENV)/ready ## write build/manifests.yaml with your images; `make manifests OVERLAY=gke REGISTRY=… TAG=…`
 	@$(BIN)/python -m pipeline manifests --overlay '$(OVERLAY)' --registry '$(REGISTRY)' --tag '$(TAG)'
 
+.PHONY: test-images test-cluster
+test-images: $(VENV)/ready ## build the images and run what is in them; as root, with buildah and debootstrap
+	@$(BIN)/pytest tests/images -m images --timeout 7200
+
+test-cluster: $(VENV)/ready ## manifests and deploy against a real API server: KUBEBUILDER_ASSETS, KUBECONFIG (tests/cluster)
+	@test -n '$(KUBEBUILDER_ASSETS)$(KUBECONFIG)' || { echo "error: set KUBEBUILDER_ASSETS to a folder with etcd and \
+	kube-apiserver (setup-envtest use --print path), or KUBECONFIG to a cluster with KServe" >&2; exit 2; }
+	@$(BIN)/pytest tests/cluster -m cluster
+
 .venv-checkov/ready: requirements/checkov.txt | $(VENV)/ready
 	@$(BIN)/python -m venv .venv-checkov
 	@$(BIN)/uv pip sync --quiet --python .venv-checkov/bin/python requirements/checkov.txt

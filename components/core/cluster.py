@@ -176,8 +176,8 @@ def _explained(error: ApiException, verb: str, path: str) -> UserError:
         )
     if error.status == 403:
         return UserError(
-            f"We may not {verb} {path}: {message}; give the service account the role in manifests/ "
-            "(the permissions are listed in manifests/README.md)."
+            f"We may not {verb} {path}: {message}; check the namespace, or give the service account the role in "
+            "manifests/ (the permissions are listed in manifests/README.md)."
         )
     if error.status == 409:
         return ConflictError(f"Could not {verb} {path}: {message}.")

@@ -215,7 +215,7 @@ class _Rollout:
                 )
             time.sleep(min(options.poll_seconds, max(0.0, until - time.monotonic())))
         if standard:  # in Knative mode the canary has no address of its own
-            self._check_answers(self._canary_address())
+            self._check_answers(self._reachable("", deployment))  # KServe tells no address of it
 
     def _canary(self, stable: Served) -> Object:
         predictor = (self.live or {}).get("spec", {}).get("predictor", {})
@@ -265,12 +265,6 @@ class _Rollout:
     def _address(self, name: str) -> str:
         service = self.cluster.get(diagnosis.service_path(self.options, name)) or {}
         return self._reachable(service.get("status", {}).get("address", {}).get("url", ""), f"{name}-predictor")
-
-    def _canary_address(self) -> str:
-        service = self.cluster.get(diagnosis.service_path(self.options, self.options.name)) or {}
-        statuses = service.get("status", {}).get("canaryStatuses") or []
-        urls = [one.get("address", {}).get("url", "") for one in statuses if one.get("name") == CANARY_NAME]
-        return self._reachable(urls[0] if urls else "", f"{self.options.name}-{CANARY_NAME}-predictor")
 
     def _reachable(self, url: str, service: str) -> str:
         """The address to use: the user's, else the one KServe tells, else the service's name in the cluster."""

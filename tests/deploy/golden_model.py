@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from small_model import IMAGE_SIZE, photo
 
 from components.core.bundle import Bundle, bundle_version
 from components.core.pixels import decode_squashed
 from components.core.registry import GoldenAnswer, GoldenRequest
 from components.core.runtime import open_runtime
+from tests.small_model import IMAGE_SIZE, photo
 
 
 @dataclass(frozen=True)

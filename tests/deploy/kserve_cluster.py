@@ -16,7 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import requests
-from kubernetes_api import ApiServer
+
+from tests.deploy.kubernetes_api import ApiServer
 
 Object = dict[str, Any]
 VERSION_LABEL = "bin-counter/version"
@@ -47,6 +48,9 @@ class KServeCluster:
         self.history: list[tuple[str, str]] = []  # InferenceService and version, as pods were made
         self.failure: Exception | None = None
         self.pods = itertools.count()
+        self.door = listen(self._by_name)
+        # For the deploy option `address`: Services that KServe tells no address of, by the name they have in a cluster.
+        self.address = f"http://127.0.0.1:{self.door.server_port}/{{service}}"
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True)
 
@@ -55,6 +59,10 @@ class KServeCluster:
         if name not in self.services:
             self.services[name] = Service()
         return self.services[name]
+
+    def _by_name(self, path: str) -> tuple["Service", str]:
+        _, name, rest = path.split("/", 2)
+        return self.service(name), f"/{rest}"
 
     def _work(self) -> None:
         while not self.done.is_set():
@@ -105,7 +113,8 @@ class KServeCluster:
                     self.api.remove("pods", NAMESPACE, old["metadata"]["name"])
         failure = [{"type": "ReplicaFailure", "status": "True", "message": fate.quota}] if fate.quota else []
         left = len(self._pods(name))
-        status = {"replicas": left, "updatedReplicas": len(new), "availableReplicas": len(self._ready(name))}
+        ready = len(self._ready(name))
+        status = {"replicas": left, "updatedReplicas": len(new), "readyReplicas": ready, "availableReplicas": ready}
         generation = self.api.get("deployments", NAMESPACE, name)["metadata"]["generation"]
         self.api.set_status(
             "deployments", NAMESPACE, name, status | {"observedGeneration": generation, "conditions": failure}
@@ -207,7 +216,6 @@ class KServeCluster:
                 "name": one["predictor"]["name"],
                 "ready": ready[f"{name}-{one['predictor']['name']}-predictor"],
                 "trafficPercent": one["trafficPercent"],
-                "address": {"url": self.service(f"{name}-{one['predictor']['name']}-predictor").url},
             }
             for one in service["spec"].get("canary", [])
         ]
@@ -225,31 +233,44 @@ class Service:
 
     def __init__(self) -> None:
         self.backends: list[tuple[int, list[str]]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                choices = [(weight, urls) for weight, urls in outer.backends if urls and weight]
-                if not choices:
-                    self.send_response(503)
-                    self.end_headers()
-                    return
-                [urls] = random.choices([urls for _, urls in choices], [weight for weight, _ in choices])
-                headers = {"Content-Type": self.headers["Content-Type"]}
-                answer = requests.post(random.choice(urls) + self.path, body, headers=headers, timeout=20)
-                self.send_response(answer.status_code)
-                self.send_header("Content-Type", answer.headers["Content-Type"])
-                self.end_headers()
-                self.wfile.write(answer.content)
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self.listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.listener.daemon_threads = True
+        self.listener = listen(lambda path: (self, path))
         self.url = f"http://127.0.0.1:{self.listener.server_port}"
-        threading.Thread(target=self.listener.serve_forever, args=(0.05,), daemon=True).start()
+
+    def draw(self) -> str | None:
+        """The address of the pod that gets the next request."""
+        choices = [(weight, urls) for weight, urls in self.backends if urls and weight]
+        if not choices:
+            return None
+        [urls] = random.choices([urls for _, urls in choices], [weight for weight, _ in choices])
+        return random.choice(urls)
+
+
+def listen(route: Callable[[str], tuple[Service, str]]) -> ThreadingHTTPServer:
+    """A listener that passes each request on to a pod of the Service, and on the path, that `route` says."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            service, path = route(self.path)
+            pod = service.draw()
+            if pod is None:
+                self.send_response(503)
+                self.end_headers()
+                return
+            headers = {"Content-Type": self.headers["Content-Type"]}
+            answer = requests.post(pod + path, body, headers=headers, timeout=20)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener.daemon_threads = True
+    threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True).start()
+    return listener
 
 
 @contextmanager
@@ -261,8 +282,8 @@ def running(cluster: KServeCluster) -> Iterator[KServeCluster]:
     finally:
         cluster.done.set()
         cluster.thread.join()
-        for service in cluster.services.values():
-            service.listener.shutdown()
-            service.listener.server_close()
+        for listener in (cluster.door, *(service.listener for service in cluster.services.values())):
+            listener.shutdown()
+            listener.server_close()
     if cluster.failure:
         raise cluster.failure

@@ -374,3 +374,16 @@ def serving(server: ApiServer) -> Iterator[str]:
     finally:
         listener.shutdown()
         listener.server_close()
+
+
+def kubeconfig(url: str, token: str, certificate: object = None) -> Object:
+    """The content of a KUBECONFIG."""
+    trust = {"certificate-authority": str(certificate)} if certificate else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "users": [{"name": "u", "user": {"token": token}}],
+        "clusters": [{"name": "c", "cluster": {"server": url, **trust}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }

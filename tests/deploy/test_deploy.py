@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import psutil
 import pytest
-from small_model import SmallData, write_small_bundle, write_small_data
 
 from components.core.bundle import bundle_version
 from components.core.errors import UserError
@@ -24,6 +23,7 @@ from components.deploy.models import print_models
 from components.evaluate.evaluate import Outputs, evaluate
 from components.gate.gate import Inputs as GateInputs
 from components.gate.gate import gate
+from tests.small_model import SmallData, write_small_bundle, write_small_data
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -3,6 +3,7 @@
 Pods answer through the real model server; the API server grants exactly what manifests/ grants.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -19,21 +20,22 @@ from uuid import uuid4
 import pytest
 import requests
 import yaml
-from golden_model import Model, make_model
-from kserve_cluster import NAMESPACE, Fate, KServeCluster, running
 from kubernetes import client
-from kubernetes_api import ApiServer, serving
-from schemas import CRDS, custom_problem
-from small_model import photo, write_small_bundle
 
 from components.core.cluster import Cluster
 from components.core.errors import UserError
 from components.core.registry import Deployment, GoldenRequest, Registry
+from components.deploy import golden
 from components.deploy.deploy import put_into_service, roll_back
 from components.deploy.kserve import KServeTarget
 from components.deploy.local import running_server
 from components.deploy.options import KServeOptions
 from components.deploy.target import Candidate
+from tests.deploy.golden_model import Model, make_model
+from tests.deploy.kserve_cluster import NAMESPACE, Fate, KServeCluster, Service, running
+from tests.deploy.kubernetes_api import ApiServer, kubeconfig, serving
+from tests.schemas import CRDS, custom_problem
+from tests.small_model import photo, write_small_bundle
 
 ROOT = Path(__file__).parent.parent.parent
 MAIN, SHADOW = "bin-counter", "bin-counter-candidate"
@@ -67,14 +69,28 @@ def server_of(models, tmp_path_factory) -> Iterator[Callable[[str], str]]:
 class World:
     """A cluster with KServe, a registry, and what a test does with them."""
 
-    def __init__(self, api: ApiServer, url: str, kserve: KServeCluster, registry: Registry, models: dict[str, Model]):
-        self.api, self.url, self.kserve, self.registry, self.models = api, url, kserve, registry, models
+    def __init__(
+        self,
+        api: ApiServer,
+        url: str,
+        kserve: KServeCluster,
+        registry: Registry,
+        models: dict[str, Model],
+        certificate: Path | None = None,
+    ) -> None:
+        self.api, self.url, self.certificate = api, url, certificate
+        self.kserve, self.registry, self.models = kserve, registry, models
         for model in models.values():
             registry.publish(model.bundle.folder, model.golden)
 
-    def target(self, **options: object) -> KServeTarget:
+    def client(self) -> client.ApiClient:
+        """One with the rights of the deploy step."""
         configuration = client.Configuration(host=self.url, api_key={"authorization": f"Bearer {self.api.token}"})
-        cluster = Cluster(client.ApiClient(configuration), first_pause=0.01)
+        configuration.ssl_ca_cert = str(self.certificate) if self.certificate else None
+        return client.ApiClient(configuration)
+
+    def target(self, **options: object) -> KServeTarget:
+        cluster = Cluster(self.client(), first_pause=0.01)
         chosen = {"poll_seconds": 0.05, "ready_seconds": 20, "canary_seconds": 0.3, "schedule_seconds": 0.2} | options
         return KServeTarget(KServeOptions.model_validate(chosen), cluster, lease_seconds=1)
 
@@ -182,6 +198,19 @@ def test_the_second_runs_beside_the_first_before_it_takes_over_and_no_request_is
     assert set(seen) <= {serving_a.version("a"), serving_a.version("b")}
 
 
+def test_old_and_new_pods_that_answer_in_turn_are_waited_for_while_routes_settle(models, server_of, monkeypatch):
+    monkeypatch.setattr(golden, "PAUSE_SECONDS", 0.02)
+    new = models["b"]
+    old, pods = server_of(models["a"].version), Service()
+    turns = itertools.cycle([server_of(new.version), old])
+    settled = time.monotonic() + 1
+    pods.draw = lambda: next(turns) if time.monotonic() < settled else server_of(new.version)
+    golden.check_answers(pods.url, new.version, new.bundle.info, new.golden, settle_seconds=20)
+    pods.draw = lambda: next(turns)
+    with pytest.raises(UserError, match=f"answered by version {models['a'].version}"):
+        golden.check_answers(pods.url, new.version, new.bundle.info, new.golden)
+
+
 def test_twice_changes_nothing(serving_a):
     before = serving_a.service()["metadata"]
     serving_a.deploy("a")
@@ -193,7 +222,7 @@ def test_twice_changes_nothing(serving_a):
 
 def test_a_canary_takes_its_share_and_then_all(serving_a):
     with serving_a.api.watching("inferenceservices", NAMESPACE) as changes, serving_a.asked_all_the_time() as seen:
-        serving_a.deploy("b", canary_percent=40, canary_seconds=1)
+        serving_a.deploy("b", canary_percent=40, canary_seconds=1, address=serving_a.kserve.address)
     specs = [change["object"]["spec"] for change in list(changes.queue)]
     assert {spec["canary"][0]["trafficPercent"] for spec in specs if "canary" in spec} == {40}
     assert set(seen) == {serving_a.version("a"), serving_a.version("b")}
@@ -327,15 +356,11 @@ def test_a_missing_permission_is_named_and_nothing_is_left(serving_a, resource, 
     serving_a.api.remove("leases", NAMESPACE, "bin-counter-deploy")
     serving_a.fate("b", never_ready=True)  # so that its pods are looked at
     whole = granted()
-    serving_a.api.rules = [
-        rule
-        | {
-            "verbs": [
-                one for one in rule["verbs"] if (resource, one) not in {(kind, verb) for kind in rule["resources"]}
-            ]
-        }
+    less = [
+        rule | {"verbs": [one for one in rule["verbs"] if resource not in rule["resources"] or one != verb]}
         for rule in whole
     ]
+    serving_a.api.rules = [rule for rule in less if rule["verbs"]]
     with pytest.raises(UserError, match=rf"We may not .*{resource}.*manifests/README.md"):
         serving_a.deploy("b")
     serving_a.api.rules = whole
@@ -389,16 +414,13 @@ def test_a_deploy_overtaken_by_another_target_puts_back_what_served(serving_a):
         put_into_service(
             Candidate(serving_a.registry, model.version, model.golden), serving_a.target(), behind, "", None
         )
-    assert serving_a.answers() == serving_a.version("a")
+    serving_a.until(lambda: serving_a.answers() == serving_a.version("a"))
 
 
 def command(world: World, folder: Path, *arguments: str, **more: object) -> tuple[list[str], dict[str, str]]:
     """The real command line, with a KUBECONFIG that leads to the API server."""
-    user = {"name": "u", "user": {"token": world.api.token}}
-    cluster = {"name": "c", "cluster": {"server": world.url}}
-    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
-    configuration = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "x"}
-    (folder / "kubeconfig").write_text(json.dumps({"apiVersion": "v1", "kind": "Config"} | configuration))
+    configuration = kubeconfig(world.url, world.api.token, world.certificate)
+    (folder / "kubeconfig").write_text(json.dumps(configuration))
     options = json.dumps({"poll_seconds": 0.05, "ready_seconds": 60} | more)
     uri = str(world.registry.store.location)
     words = [sys.executable, "-m", "components.deploy", *arguments, "--models-uri", uri, "--target", "kserve"]
@@ -457,7 +479,7 @@ def test_a_first_deploy_killed_half_way_leaves_nothing_when_the_next_fails(world
 @pytest.mark.parametrize("world", ["Standard", "Knative"], indirect=True)
 def test_a_deploy_killed_while_its_canary_has_a_share_is_picked_up_by_the_next(serving_a, tmp_path):
     mode = "Knative" if serving_a.kserve.knative else "Standard"
-    share = {"mode": mode, "canary_percent": 40, "canary_seconds": 60}
+    share = {"mode": mode, "canary_percent": 40, "canary_seconds": 60, "address": serving_a.kserve.address}
     words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"), **share)
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     serving_a.until(lambda: (MAIN, serving_a.version("b")) in serving_a.kserve.history, 60)
@@ -488,9 +510,8 @@ def platform_service() -> dict:
 
 
 def apply_as(world: World, manager: str, body: dict) -> None:
-    configuration = client.Configuration(host=world.url, api_key={"authorization": f"Bearer {world.api.token}"})
     path = f"/apis/serving.kserve.io/v1beta1/namespaces/{NAMESPACE}/inferenceservices/{MAIN}"
-    client.ApiClient(configuration).call_api(
+    world.client().call_api(
         path,
         "PATCH",
         query_params=[("fieldManager", manager)],
@@ -552,7 +573,7 @@ def test_what_the_cluster_lacks_is_one_sentence_before_anything_starts(world, ch
 
 
 def test_a_namespace_that_does_not_exist_is_named(world):
-    with pytest.raises(UserError, match="in namespace elsewhere; check the namespace"):
+    with pytest.raises(UserError, match=r"namespace.*elsewhere.*; check the namespace"):
         world.deploy("a", namespace="elsewhere")
 
 

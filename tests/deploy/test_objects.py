@@ -3,7 +3,6 @@
 import itertools
 
 import pytest
-from schemas import custom_problem
 
 from components.core.errors import UserError
 from components.core.location import Location
@@ -16,6 +15,7 @@ from components.deploy.manifest import (
     without_model,
 )
 from components.deploy.options import KServeOptions
+from tests.schemas import custom_problem
 
 OLD, NEW = (served(version, Location("models")) for version in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
 OPTIONS = {mode: KServeOptions(mode=mode, canary_percent=10) for mode in ("Standard", "Knative")}

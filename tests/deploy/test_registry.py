@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
-from small_model import photo, write_small_bundle
 
 from components.core.bundle import bundle_version
 from components.core.errors import UserError
 from components.core.layout import LATEST_KEY, deployment_key, version_prefix
 from components.core.registry import GoldenAnswer, GoldenRequest, Registry, SupersededError
+from tests.small_model import photo, write_small_bundle
 
 
 @pytest.fixture

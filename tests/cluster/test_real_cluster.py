@@ -12,8 +12,6 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from golden_model import Model, make_model
-from small_model import write_small_bundle
 
 from components.core.cluster import Cluster
 from components.core.errors import UserError
@@ -24,6 +22,8 @@ from components.deploy.kserve import KServeTarget
 from components.deploy.manifest import served_by
 from components.deploy.options import KServeOptions
 from components.deploy.target import Candidate
+from tests.deploy.golden_model import Model, make_model
+from tests.small_model import write_small_bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 MODELS_URI = "s3://models"

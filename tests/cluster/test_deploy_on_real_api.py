@@ -1,0 +1,63 @@
+"""The kserve target on a real kube-apiserver, with the CRDs and with nothing allowed but what manifests/ grants.
+
+The scenarios are those of test_kserve.py but for faults of the API server itself, which a real one has none of on
+demand. Needs KUBEBUILDER_ASSETS, as `setup-envtest use --print path` prints it.
+"""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from components.core.registry import Registry
+from tests.cluster.real_api import RealApi, node
+from tests.deploy.kserve_cluster import KServeCluster, running
+from tests.deploy.test_kserve import (  # noqa: F401 - fixtures, and the scenarios that are to run here
+    World,
+    granted,
+    models,
+    server_of,
+    serving_a,
+    test_a_canary_takes_its_share_and_then_all,
+    test_a_canary_that_does_not_come_up_is_taken_back,
+    test_a_canary_that_fails_under_traffic_is_taken_back,
+    test_a_deploy_killed_half_way_is_picked_up_by_the_next,
+    test_a_deploy_killed_while_its_canary_has_a_share_is_picked_up_by_the_next,
+    test_a_deploy_overtaken_by_another_target_puts_back_what_served,
+    test_a_failure_of_the_first_deploy_leaves_nothing,
+    test_a_field_that_another_tool_manages_is_not_taken_unless_asked,
+    test_a_first_deploy_killed_half_way_leaves_nothing_when_the_next_fails,
+    test_a_knative_canary_is_a_share_for_the_newest_revision,
+    test_a_missing_permission_is_named_and_nothing_is_left,
+    test_a_namespace_that_does_not_exist_is_named,
+    test_a_version_that_never_gets_ready_is_given_up_with_the_reason,
+    test_a_wrong_answer_keeps_the_new_version_out,
+    test_an_earlier_version_is_rolled_back_to_by_the_same_way,
+    test_from_a_shell_a_failed_deploy_is_one_sentence_and_status_1,
+    test_the_first_deploy_serves,
+    test_the_second_runs_beside_the_first_before_it_takes_over_and_no_request_is_lost,
+    test_twice_changes_nothing,
+    test_two_at_once_cannot_both_win_and_the_loser_says_so,
+    test_what_cannot_become_ready_is_told_at_once_and_the_old_version_stays,
+    test_what_the_platform_says_about_scaling_stays,
+    test_what_works_beside_but_not_in_place_is_put_back,
+)
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def api(control_plane, tmp_path_factory) -> Iterator[RealApi]:
+    api = RealApi(control_plane)
+    with node(api, tmp_path_factory.mktemp("node")):
+        yield api
+
+
+@pytest.fixture
+def world(store_environment, api, models, server_of, request) -> Iterator[World]:  # noqa: F811
+    api.clear()
+    kserve = KServeCluster(api, server_of, knative=getattr(request, "param", "") == "Knative")
+    with running(kserve):
+        registry = Registry.open(f"s3://models/{uuid4().hex}")
+        yield World(api, api.plane.url, kserve, registry, models, api.plane.certificate)
+    api.rules = granted()
