@@ -59,15 +59,15 @@ class ImageInfo:
     height: int
 
 
-def probe(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ImageInfo:
-    """Read a photo's header and check it against the limits. Raises ImageRejected."""
-    image = _open(data, limits)
-    return ImageInfo(_format_of(image), *image.size)
-
-
 def decode_squashed(data: bytes, size: int, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """Decode a photo and squash it to size×size: uint8, size×size×3, RGB. Raises ImageRejected."""
+    return decode_with_info(data, size, limits)[0]
+
+
+def decode_with_info(data: bytes, size: int, limits: Limits = DEFAULT_LIMITS) -> tuple[NDArray[np.uint8], ImageInfo]:
+    """The same, and what the photo's header says."""
     image = _open(data, limits)
+    info = ImageInfo(_format_of(image), *image.size)
     # For large JPEGs libjpeg scales while it decodes, to no less than twice what is needed.
     image.draft("RGB", (2 * size, 2 * size))
     try:
@@ -82,7 +82,7 @@ def decode_squashed(data: bytes, size: int, limits: Limits = DEFAULT_LIMITS) -> 
     # Rotating after squashing gives the same picture for less work.
     if orientation in _TRANSPOSITIONS:
         squashed = squashed.transpose(_TRANSPOSITIONS[orientation])
-    return np.asarray(squashed)
+    return np.asarray(squashed), info
 
 
 def _open(data: bytes, limits: Limits) -> Image.Image:

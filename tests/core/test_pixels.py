@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.core.pixels import DEFAULT_LIMITS, ImageRejected, Limits, decode_squashed, probe
+from components.core.pixels import DEFAULT_LIMITS, ImageRejected, Limits, decode_squashed, decode_with_info
 
 LEFT, RIGHT = (200, 40, 40), (40, 40, 200)
 
@@ -128,9 +128,11 @@ def test_large_jpegs_shrink_while_they_are_decoded_to_nearly_the_same_pixels():
     assert np.abs(decode_squashed(data, 64).astype(int) - slow).mean() < 1.5
 
 
-def test_probe_reads_the_header_only():
-    info = probe(saved(two_halves(), "PNG")[:200])
-    assert (info.format, info.width, info.height) == ("PNG", 120, 80)
+def test_the_size_that_is_told_is_the_stored_one_also_where_decoding_shrinks():
+    small = decode_with_info(saved(two_halves(), "PNG"), 32)[1]
+    assert (small.format, small.width, small.height) == ("PNG", 120, 80)
+    large = decode_with_info(saved(Image.new("RGB", (2400, 1800)), "JPEG"), 32)[1]
+    assert (large.format, large.width, large.height) == ("JPEG", 2400, 1800)
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -203,7 +205,7 @@ def test_limits_can_be_narrowed():
     with pytest.raises(ImageRejected):
         decode_squashed(saved(two_halves(), "PNG"), 32, Limits(max_pixels=100))
     with pytest.raises(ImageRejected):
-        probe(saved(two_halves(), "PNG"), Limits(max_bytes=100))
+        decode_squashed(saved(two_halves(), "PNG"), 32, Limits(max_bytes=100))
     assert DEFAULT_LIMITS.max_pixels >= 20_000_000
 
 
