@@ -16,7 +16,7 @@ from components.download.near import HASH_SIDE, perceptual_hash
 
 BATCH = 32
 BATCHES_UNDER_WAY = 2 * REQUESTS // BATCH
-PORTION = 2  # photos that one thread fetches one after the other
+PORTION = 4  # photos that one thread fetches one after the other: 64 threads are busy
 
 
 @dataclass(frozen=True)
