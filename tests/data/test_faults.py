@@ -46,6 +46,19 @@ def run_all(world: World) -> dict[str, bytes]:
     return world.results()
 
 
+def run_all_with_patience(world: World) -> dict[str, bytes]:
+    """The same; a request that failed as often as it is tried ends the step with a sentence, and then it is run again.
+
+    With BAD_DAY 39 % of the answers are bad, so of 4,500 requests one uses up its 12 attempts in 6 % of the runs.
+    """
+    for _ in range(2):
+        try:
+            return run_all(world)
+        except UserError as error:
+            assert "does not answer" in str(error)  # noqa: PT017 - anything else is a failure
+    return run_all(world)
+
+
 def forgotten(world: World) -> World:
     """The same source, with a bucket of our own that knows nothing yet."""
     for entry in list(open_store(world.data_uri).list()):
@@ -101,7 +114,7 @@ def test_a_long_bad_day_changes_nothing_in_the_results(world, monkeypatch, seed)
     forgotten(world)
     with fault_proxy(os.environ["AWS_ENDPOINT_URL"], BAD_DAY, seed) as proxy:
         through(proxy, monkeypatch)
-        assert run_all(world) == quiet
+        assert run_all_with_patience(world) == quiet
 
 
 def test_a_store_that_only_fails_is_given_up_with_a_sentence(filled, monkeypatch):
