@@ -1,7 +1,7 @@
 """Training against what people use instead, in one run on one machine.
 
     python -m benchmarks.train            everything, about 15 minutes on 2 idle cores
-    python -m benchmarks.train finetune   one part of it: original, full-size, finetune, processes, memory
+    python -m benchmarks.train finetune   one part of it: original, full-size, finetune, processes, memory, gpu
     python -m benchmarks.train --quick    smaller numbers, to see that it works; writes nothing
 
 Writes results/train.json and results/train.md. All photos are drawn or made: no figure depends on data that is not in
@@ -27,9 +27,9 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from benchmarks.data import made_jpeg
+from benchmarks import train_gpu
 from benchmarks.train_plain import train_plainly
-from benchmarks.workbench import Bins, drawn_bins, machine, store_bins
+from benchmarks.workbench import Bins, Row, drawn_bins, machine, made_bins
 from components.core.bundle import read_bundle
 from components.core.metrics import bootstrap_interval
 from components.core.pixel_cache import PixelCache, open_pixels
@@ -45,17 +45,7 @@ from pipeline.local_store import local_store
 Step = Callable[[], None]
 RESULTS = Path(__file__).parent / "results"
 LITE = "tf_efficientnet_lite0"
-ALONE = Processes(0, 1, torch.device("cpu"))
-NOT_MEASURED = "not measured: no GPU at hand"
-
-
-class Row(BaseModel):
-    """One goal: what was measured, the result in words, the goal, and whether it was met (None: not measured)."""
-
-    what: str
-    result: str
-    goal: str
-    met: bool | None
+CPU = torch.device("cpu")
 
 
 class Part(BaseModel):
@@ -71,6 +61,7 @@ PARTS = {
     "finetune": "`finetune`, CPU, images a second against plain eager f32",
     "processes": "two processes of one thread against one",
     "memory": "resident memory while reading decoded photos of growing sets",
+    "gpu": "the goals that need a data-centre GPU",
 }
 
 
@@ -83,14 +74,34 @@ class Sizes(BaseModel):
     rounds: int = 6
     process_images: int = 256
     memory: tuple[int, ...] = (125_000, 250_000, 500_000)
+    gpu: tuple[int, int, int] = (20_000, 500, 5)
 
 
-def run_ours(bins: Bins, recipe_name: str, backbone: str, weights: str, folder: Path, **fields: object) -> float:
+QUICK = Sizes(
+    drawn=150,
+    epochs=2,
+    original=(400, 50, 50),
+    rounds=2,
+    process_images=64,
+    memory=(20_000, 40_000),
+    gpu=(512, 20, 5),
+)
+
+
+def run_ours(
+    bins: Bins,
+    recipe_name: str,
+    backbone: str,
+    weights: str,
+    folder: Path,
+    device: torch.device = CPU,
+    **fields: object,
+) -> float:
     """Our train step from shards to bundle; returns its seconds, starting without decoded photos or features."""
     recipe = choose_recipe(recipe_name, backbone=backbone, overrides=json.dumps({"serving": "f32", **fields}))
     outputs = Outputs(folder / "bundle", folder / "report.html", folder / "curves.png")
     start = time.perf_counter()
-    train(Job(bins.index, bins.splits, recipe, 5, weights=weights), outputs, ALONE)
+    train(Job(bins.index, bins.splits, recipe, 5, weights=weights), outputs, Processes(0, 1, device))
     return time.perf_counter() - start
 
 
@@ -127,16 +138,10 @@ def original_against_plain(sizes: Sizes, folder: Path) -> list[Row]:
 
 def original_at_full_size(sizes: Sizes, folder: Path) -> Row:
     """The original recipe with ResNet-18 on as many photos as the original had, from shards to bundle."""
-    made = [made_jpeg(number) for number in range(200)]
-    numbers = dict(zip(("train", "validation", "test"), sizes.original, strict=True))
-    sides = [name for name, number in numbers.items() for _ in range(number)]
-    bins = store_bins(
-        ((f"{place:05d}", made[place % len(made)], place % 5 + 1, side) for place, side in enumerate(sides)),
-        folder / "full",
-    )
+    bins = made_bins(sizes.original, folder / "full")
     seconds = run_ours(bins, "original", "resnet18", "random", folder / "full-ours")
     return Row(
-        what=f"`original`, ResNet-18, {len(sides):,} photos of the originals' size, CPU, from shards to bundle",
+        what=f"`original`, ResNet-18, {sum(sizes.original):,} photos of its size, CPU, from shards to bundle",
         result=f"{seconds:.0f} s (the original on a T4: 1,059 s)",
         goal="under 180 s",
         met=seconds < 180,
@@ -241,23 +246,13 @@ def resident_memory(sizes: Sizes, folder: Path) -> Row:
     )
 
 
-def gpu_rows() -> list[Row]:
-    """The goals that need a data-centre GPU."""
-    goals = {
-        "`finetune`, one data-centre GPU: whole loop against the same step on one batch on the GPU": "at least 0.9",
-        "the same against a plain DataLoader and Pillow loop with all cores, first epoch": "at least 1.5 times",
-        "`original` recipe on the size of the original, one data-centre GPU, from shards to bundle": "under 15 s",
-    }
-    return [Row(what=what, result=NOT_MEASURED, goal=goal, met=None) for what, goal in goals.items()]
-
-
-def table(rows: Sequence[Row], ingredients: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Row], ingredients: Sequence[Sequence[str]], head: dict[str, str]) -> str:
     """The results for people, in Markdown."""
     said = {True: "met", False: "missed", None: ""}
     lines = [
         "# Training speed",
         "",
-        f"`make bench-train`, {date.today().isoformat()}, {machine()}. Alternatives ran in the same run.",
+        f"`make bench-train`, {head['date']}, {head['machine']}. Alternatives ran in the same run.",
         "",
         "| what | result | goal | |",
         "| --- | --- | --- | --- |",
@@ -281,6 +276,11 @@ def measure(part: str, sizes: Sizes, folder: Path) -> Part:
         return Part(rows=[row], ingredients=ingredients)
     if part == "processes":
         return Part(rows=[two_processes(sizes, folder)])
+    if part == "gpu":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        bins, original = made_bins(sizes.gpu, folder / "gpu"), made_bins(sizes.original, folder / "gpu-original")
+        seconds = run_ours(original, "original", "resnet18", "random", folder / "gpu-ours", device)
+        return Part(rows=train_gpu.rows(bins, device, 5 * sizes.rounds, seconds))
     return Part(rows=[resident_memory(sizes, folder)])
 
 
@@ -288,19 +288,24 @@ def write(parts: dict[str, Part]) -> None:
     """Write the results of these parts, and of those measured before."""
     path = RESULTS / "train.json"
     path.parent.mkdir(exist_ok=True)
-    known = json.loads(path.read_text())["parts"] if path.exists() else {}
-    merged = {name: Part.model_validate(part) for name, part in known.items()} | parts
-    content = {name: merged[name].model_dump() for name in PARTS if name in merged}
-    path.write_text(
-        json.dumps({"machine": machine(), "date": date.today().isoformat(), "parts": content}, indent=1) + "\n"
-    )
-    rows = [row for name in PARTS for row in (merged[name].rows if name in merged else [_unmeasured(name)])]
+    known = json.loads(path.read_text()) if path.exists() else {"parts": {}}
+    merged = {name: Part.model_validate(part) for name, part in known["parts"].items()} | parts
+    # The rows of a GPU name it themselves, and the others may be from a machine without.
+    here = {"machine": machine(), "date": date.today().isoformat()}
+    head = {name: known[name] for name in here} if "machine" in known and set(parts) == {"gpu"} else here
+    content = head | {"parts": {name: merged[name].model_dump() for name in PARTS if name in merged}}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    rows = [row for name in PARTS for row in (merged[name].rows if name in merged else _unmeasured(name))]
     ingredients = merged["finetune"].ingredients if "finetune" in merged else []
-    path.with_suffix(".md").write_text(table([*rows, *gpu_rows()], ingredients))
+    path.with_suffix(".md").write_text(table(rows, ingredients, head))
 
 
-def _unmeasured(part: str) -> Row:
-    return Row(what=PARTS[part], result=f"not measured yet: `python -m benchmarks.train {part}`", goal="", met=None)
+def _unmeasured(part: str) -> list[Row]:
+    why = "no GPU at hand" if part == "gpu" else f"`python -m benchmarks.train {part}`"
+    return [
+        Row(what=what, result=f"not measured: {why}", goal=goal, met=None)
+        for what, goal in (train_gpu.GOALS if part == "gpu" else {PARTS[part]: ""}).items()
+    ]
 
 
 def main() -> None:
@@ -309,12 +314,14 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="smaller numbers, to see that it works; writes nothing")
     given = parser.parse_args()
-    small = Sizes(drawn=150, epochs=2, original=(400, 50, 50), rounds=2, process_images=64, memory=(20_000, 40_000))
     with tempfile.TemporaryDirectory() as name, local_store(Path(name) / "store") as store:
         folder = Path(name)
         os.environ.update({**store.environment(), "BIN_COUNTER_CACHE": str(folder / "cache")})
         for part in given.parts or PARTS:
-            measured = measure(part, small if given.quick else Sizes(), folder)
+            if part == "gpu" and not (torch.cuda.is_available() or given.quick):
+                print("gpu: not measured, this machine has none")
+                continue
+            measured = measure(part, QUICK if given.quick else Sizes(), folder)
             for row in measured.rows:
                 print(f"{row.what}: {row.result} (goal: {row.goal})", flush=True)
             if not given.quick:

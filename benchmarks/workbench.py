@@ -12,12 +12,24 @@ from pathlib import Path
 import pandas as pd
 import psutil
 from PIL import Image
+from pydantic import BaseModel
 
+from benchmarks.data import made_jpeg
 from components.core.layout import DATA_BUCKET, shard_key
 from components.core.records import block_of, read_splits, write_splits
 from components.core.shards import Shard, ShardIndex, ShardWriter, read_images
 from components.core.store import open_store
 from pipeline.source.generated import draw_bins
+
+
+class Row(BaseModel):
+    """One goal: what was measured, the result in words, the goal, and whether it was met (None: not measured)."""
+
+    what: str
+    result: str
+    goal: str
+    met: bool | None
+
 
 _COLUMNS = ["image_id", "quantity", "contents", "subset", "block_subset"]
 
@@ -76,12 +88,25 @@ def drawn_bins(number: int, folder: Path) -> Bins:
     return store_bins(usable(), folder)
 
 
+def made_bins(numbers: tuple[int, int, int], folder: Path) -> Bins:
+    """Photos of the originals' size, so many for training, validation and testing."""
+    made = [made_jpeg(number) for number in range(200)]
+    subsets = zip(("train", "validation", "test"), numbers, strict=True)
+    sides = [name for name, number in subsets for _ in range(number)]
+    return store_bins(
+        ((f"{place:05d}", made[place % len(made)], place % 5 + 1, side) for place, side in enumerate(sides)), folder
+    )
+
+
 def machine() -> str:
-    """The machine in words: cores, processor, memory."""
+    """The machine in words: cores, processor, memory, GPU."""
+    import torch  # takes seconds
+
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         name = models[0] if models else name
     memory = psutil.virtual_memory().total / 2**30
-    return f"{os.cpu_count()} cores {name}, {memory:.0f} GiB, no accelerator"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no accelerator"
+    return f"{os.cpu_count()} cores {name}, {memory:.0f} GiB, {gpu}"
