@@ -72,8 +72,9 @@ def table(rows: list[Row]) -> str:
     lines = [
         "# Accuracy on real photos, by seed",
         "",
-        f"`make bench-accuracy`, {rows[-1].machine}. Each seed is another split and another training, and each test",
-        "subset was looked at once, by the run of its row. Loss on validation is before calibration.",
+        f"`make bench-accuracy`, {rows[-1].machine}. Each seed is another split and another training, and each",
+        "row looked at its test subset once, at the end; rows of one seed share it.",
+        "Loss on validation is before calibration.",
         "",
         "| | training bins | validation accuracy | validation loss | test accuracy (95 % interval) | always 3 | RMSE "
         "| within one | loss | ECE | out of range: AUC | day |",
