@@ -46,7 +46,7 @@ test: $(VENV)/ready ## the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow and not cluster and not images"
 
 .PHONY: test-slow
-test-slow: $(VENV)/ready ## the slow tests: faults, kills, interrupts, a full disk; half an hour
+test-slow: $(VENV)/ready ## the slow tests: faults, kills, interrupts, a full disk
 	@$(BIN)/pytest -m "slow and not cluster and not images" --timeout 3600
 
 .PHONY: lock

@@ -3,26 +3,24 @@
 Every function takes the device, so that `python -m benchmarks.train gpu --quick` shows on a CPU that they work.
 """
 
-import io
 import json
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
+from torch.utils.data import DataLoader
 
+from benchmarks.train_plain import Photos
 from benchmarks.workbench import Bins, Row, machine
+from components.core.defaults import BACKBONE
 from components.train.backbones import create_backbone
 from components.train.checkpoint import Checkpoints
 from components.train.data import epoch_order, share_of
 from components.train.distributed import Processes
 from components.train.loop import Training
-from components.train.model import Classes, Counter, Head
+from components.train.model import Counter, Head
 from components.train.recipes import Recipe, choose_recipe
 from components.train.train import Job, Prepared, prepare
 
@@ -31,7 +29,6 @@ FIRST_EPOCH = "the same against a plain DataLoader and Pillow loop with all core
 ORIGINAL = "`original` recipe on the size of the original, one data-centre GPU, from shards to bundle"
 GOALS = {LOOP: "at least 0.9", FIRST_EPOCH: "at least 1.5 times", ORIGINAL: "under 15 s"}
 BATCH, EPOCHS = 256, 3
-BACKBONE = "tf_efficientnet_lite0"
 
 
 def rows(bins: Bins, device: torch.device, steps: int, original_seconds: float) -> list[Row]:
@@ -68,14 +65,14 @@ def finetune_rates(bins: Bins, device: torch.device, steps: int) -> Rates:
     return Rates(first.images / of_first, last.images / last.seconds, _step_rate(prepared, device, steps))
 
 
-def plain_rate(photos: Sequence[tuple[bytes, int]], device: torch.device) -> float:
+def plain_rate(photos: list[tuple[bytes, int]], device: torch.device) -> float:
     """Images a second of a plain loop in its first epoch: DataLoader on all cores, Pillow, eager f32."""
     size = choose_recipe("finetune").image_size
     backbone = create_backbone(BACKBONE)
     model = Counter(backbone, Head(backbone.features, 5)).train().to(device)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
     loader = DataLoader(
-        _Photos(photos, size, backbone.mean, backbone.std),
+        Photos(photos, backbone, size),
         BATCH,
         shuffle=True,
         num_workers=os.cpu_count() or 1,
@@ -91,23 +88,6 @@ def plain_rate(photos: Sequence[tuple[bytes, int]], device: torch.device) -> flo
     return len(photos) / (time.perf_counter() - start)
 
 
-class _Photos(Dataset[tuple[Tensor, int]]):
-    def __init__(
-        self, photos: Sequence[tuple[bytes, int]], size: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
-        self.photos, self.size = photos, size
-        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        jpeg, quantity = self.photos[place]
-        image = Image.open(io.BytesIO(jpeg)).convert("RGB").resize((self.size, self.size))
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        return (pixels - self.mean) / self.std, quantity - 1
-
-
 def _recipe() -> Recipe:
     # One size in all epochs, the one that is served: otherwise the epochs could not be compared.
     fields = {"batch_size": BATCH, "small_epochs_share": 0, "training_scale": 1, "use_extra": False}
@@ -117,8 +97,9 @@ def _recipe() -> Recipe:
 def _training(prepared: Prepared, device: torch.device) -> Training:
     model = Counter(prepared.backbone, prepared.head)
     processes = Processes(0, 1, device)
-    classes = Classes(prepared.job.max_count, prepared.job.recipe.use_extra)
-    return Training(prepared.job.recipe, model, classes, prepared.inputs, 0, processes, Checkpoints("", {}, 60.0))
+    return Training(
+        prepared.job.recipe, model, prepared.classes, prepared.inputs, 0, processes, Checkpoints("", {}, 60.0)
+    )
 
 
 def _step_rate(prepared: Prepared, device: torch.device, steps: int) -> float:

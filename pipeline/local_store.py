@@ -117,7 +117,7 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     # The master keeps its election state by port; ours changes with every start, so older state is of no use.
     for stale in data.glob("m[0-9]*"):
         shutil.rmtree(stale, ignore_errors=True)
-    master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc, admin, admin_grpc = _free_ports(10)
+    master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc, admin, admin_grpc = free_ports(10)
     command = [
         str(Path(sys.executable).with_name("weed")),
         "-logtostderr",
@@ -176,7 +176,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

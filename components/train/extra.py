@@ -4,6 +4,7 @@ The answer is a second training without them, in as many optimiser steps, judged
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +56,11 @@ def without_extra(job: "Job", with_extra: int, extra: int) -> "Job":
         "epochs": max(1, round(recipe.epochs * with_extra / left)),
         "batch_size": min(recipe.batch_size, left),
     }
-    return replace(job, recipe=Recipe.model_validate(recipe.model_dump() | fields), trace=None)
+    # A folder holds the checkpoint of one training; in a bucket each has a key of its own.
+    folder = job.checkpoints and not job.checkpoints.startswith("s3://")
+    checkpoints = str(Path(job.checkpoints) / "without-extra") if folder else job.checkpoints
+    without = Recipe.model_validate(recipe.model_dump() | fields)
+    return replace(job, recipe=without, checkpoints=checkpoints, trace=None)
 
 
 def compare(ours: "Fitted", theirs: "Fitted") -> ExtraComparison:

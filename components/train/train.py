@@ -141,7 +141,7 @@ def describe(prepared: Prepared) -> Description:
     """Everything that decides the weights."""
     job = prepared.job
     return {
-        "recipe": job.recipe.model_dump(mode="json"),
+        "recipe": job.recipe.model_dump(mode="json", exclude={"compare_extra"}),  # it trains another model beside
         "max_count": job.max_count,
         "seed": job.seed,
         "limit": job.limit,

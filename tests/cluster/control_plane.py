@@ -6,7 +6,6 @@ controllers and no nodes; those the tests play.
 
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import requests
 import yaml
 from kubernetes import client
 
+from pipeline.local_store import free_ports
 from tests.deploy.kubernetes_api import kubeconfig
 from tests.schemas import CRDS
 
@@ -68,7 +68,7 @@ def running(folder: Path) -> Iterator[ControlPlane]:
         pytest.skip("KUBEBUILDER_ASSETS names no folder with etcd, kube-apiserver and kubectl")
     if not CRDS.is_dir():
         pytest.skip("the CRD schemas are not beside this checkout")
-    programs, [clients, peers, port] = Path(assets).absolute(), _free_ports(3)
+    programs, [clients, peers, port] = Path(assets).absolute(), free_ports(3)
     log = (folder / "log").open("w")
     etcd = subprocess.Popen(
         [
@@ -169,11 +169,3 @@ def _wait(plane: ControlPlane, server: "subprocess.Popen[bytes]") -> None:
             pass  # not yet there, nor its certificate
         time.sleep(0.2)
     raise AssertionError((plane.kubeconfig.parent / "log").read_text()[-2000:])
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

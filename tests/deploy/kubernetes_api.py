@@ -7,6 +7,7 @@ role-based access read from the Role that manifests/ grants. Faults can be switc
 
 import copy
 import json
+import os
 import queue
 import re
 import threading
@@ -376,7 +377,7 @@ def serving(server: ApiServer) -> Iterator[str]:
         listener.server_close()
 
 
-def kubeconfig(url: str, token: str, certificate: object = None) -> Object:
+def kubeconfig(url: str, token: str, certificate: os.PathLike[str] | None = None) -> Object:
     """The content of a KUBECONFIG."""
     trust = {"certificate-authority": str(certificate)} if certificate else {}
     return {

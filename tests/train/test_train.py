@@ -84,6 +84,17 @@ def test_a_second_training_without_the_extra_bins_says_whether_they_helped(job_o
     assert "compare_extra" in others.report.read_text()
 
 
+def test_a_comparison_asked_for_later_goes_on_from_the_training_there_is(job_of, tmp_path, capsys):
+    folder = str(tmp_path / "checkpoints")
+    run(job_of(checkpoints=folder), tmp_path, "first")
+    capsys.readouterr()
+    overrides = json.dumps(json.loads(FAST) | {"compare_extra": True})
+    result, _ = run(job_of(overrides=overrides, checkpoints=folder), tmp_path, "second")
+    steps = sum(record.steps for record in result.fitted.outcome.history)
+    assert f"step {steps}." in re.search(r"Going on from .*", capsys.readouterr().out)[0]
+    assert result.extra is not None
+
+
 def test_a_comparison_without_extra_bins_to_learn_from_is_refused():
     with pytest.raises(UserError, match="compare_extra needs use_extra"):
         choose_recipe("frozen", overrides='{"compare_extra": true}')
