@@ -79,6 +79,7 @@ def test_pod_security_refuses_a_pod_that_is_not_restricted(control_plane):
 
 
 def test_the_steps_account_may_make_find_and_remove_a_train_job(control_plane):
+    remove_what_cannot_change(control_plane)
     control_plane.apply("overlays/local")
     jobs = Jobs(Cluster(client.ApiClient(control_plane.configuration(STEPS))), "kubeflow")
     body = train_job("bin-counter-test", POOL, ARGUMENTS)
