@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from components.core.metrics import Interval, evaluate_counts, most_probable, paired_interval
 from components.core.report import Report
 from components.train.recipes import Recipe
@@ -68,7 +66,7 @@ def compare(ours: "Fitted", theirs: "Fitted") -> ExtraComparison:
     rights = []
     for fitted in (ours, theirs):
         truth = fitted.prepared.data.validation.quantities
-        rights.append((most_probable(fitted.calibration.scores(fitted.logits)) == truth).astype(np.float64))
+        rights.append(most_probable(fitted.calibration.scores(fitted.logits)) == truth)
     return ExtraComparison(_learned(ours), _learned(theirs), paired_interval(*rights))
 
 
