@@ -9,9 +9,11 @@ from components.core.registry import Figures
 
 
 class Verdict(BaseModel):
-    """Whether `version` may go into service, and why; `champion` is the version it was compared with ("" for none).
+    """Whether `version` may go into service, and why; `champion` is the version that served then ("" for none).
 
-    `forced` tells that it passes against the rules, because the user asked for it.
+    `reference` is the version it was compared with, the best of the last that served, on `compared_bins` test bins that
+    none of them was trained on; "" and 0 where the baseline alone decided. `forced` tells that it passes against the
+    rules, because the user asked for it; `weak`, that so few test bins show little.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -20,8 +22,11 @@ class Verdict(BaseModel):
     forced: bool
     reason: str
     version: str
+    weak: bool
     champion: str
-    champion_accuracy: float | None = None
+    reference: str = ""
+    reference_accuracy: float | None = None
+    compared_bins: int = 0
     figures: Figures
 
     @property

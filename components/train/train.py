@@ -10,9 +10,18 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from components.core.bundle import INT8_FILE, MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, Precision, write_bundle
+from components.core.bundle import (
+    INT8_FILE,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    Bundle,
+    BundleInfo,
+    Precision,
+    write_bundle,
+)
 from components.core.metrics import OutOfRangeFigures, calibration_error, out_of_range_figures
 from components.core.pixel_cache import open_pixels
+from components.core.seen import write_seen
 from components.core.shards import ShardIndex
 from components.train.backbones import Backbone, create_backbone
 from components.train.checkpoint import Checkpoints, Description, code_digest
@@ -197,6 +206,7 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
         difference = check_against_torch(fitted.served, files / MODEL_FILE, pixels, outputs, processes.device)
         weights = {key: value.contiguous() for key, value in fitted.served.counter.state_dict().items()}
         save_file(weights, files / WEIGHTS_FILE)
+        write_seen(files, [*data.train.ids, *data.validation.ids, *data.extra.ids])
         info = _info(fitted)
         measured = [measure(files, info, "f32", pixels, quantities)]
         if recipe.serving == "best":
