@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from components.core.bundle import Bundle, BundleInfo, write_bundle
+from components.core.drift import DriftBaseline
 from components.core.records import write_splits
 from components.core.seen import write_seen
 from components.core.shards import Shard, ShardIndex, ShardWriter
@@ -51,6 +52,12 @@ def write_small_bundle(
         max_count=max_count,
         has_out_of_range=out_of_range,
         temperature=1.0,
+        drift_baseline=DriftBaseline(
+            counts=(9,) * max_count,
+            counts_limit=20,
+            out_of_range_mean=0.3 if out_of_range else None,
+            out_of_range_deviation=0.4 if out_of_range else None,
+        ),
         recipe="test",
         seed=seed,
         data_fingerprint="0" * 64,

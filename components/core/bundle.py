@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from components.core.drift import DriftBaseline
 from components.core.errors import UserError
 
 MODEL_FILE = "model.onnx"
@@ -49,7 +50,8 @@ class BundleInfo(BaseModel):
     data_fingerprint: str  # digest of the shard index
     training_ids_digest: str  # SHA-256 over the sorted ids the weights were fitted on
     metrics: dict[str, float] = {}  # figures on the validation subset
-    validation_counts: tuple[int, ...] = ()  # how often each label was predicted on validation, to see drift later
+    validation_counts: tuple[int, ...] = ()  # no longer written: of bins in range alone, which no camera sends alone
+    drift_baseline: DriftBaseline | None = None
     versions: dict[str, str] = {}
     checksums: dict[str, Digest] = {}
 
