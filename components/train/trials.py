@@ -1,11 +1,10 @@
-"""What the trials of a study came to, and how a report shows it."""
+"""What the trials of a study came to, as tuning hands it to training."""
 
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from components.core.errors import UserError
-from components.core.report import SERIES, Report, new_axes
 
 
 class TrialResult(BaseModel):
@@ -49,41 +48,6 @@ def read_trials(text: str) -> tuple[TrialResult, ...]:
         raise UserError(
             f"The study cannot be read ({error.errors()[0]['msg']}); give the JSON of its trials."
         ) from error
-
-
-def draw_study(report: Report, results: Sequence[TrialResult]) -> None:
-    """Add the table and the plot of the trials."""
-    best = best_of(results)
-    failed = sum(result.loss is None for result in results)
-    report.text(
-        f"{len(results)} trials, {failed} of them failed. The lowest validation loss, {best.loss:.4f}, came with "
-        f"learning rate {best.learning_rate} and batch {best.batch_size}."
-    )
-    figure, axes = new_axes()
-    batches = sorted({result.batch_size for result in results if result.loss is not None})
-    for place, batch in enumerate(batches):
-        shown = [result for result in results if result.batch_size == batch and result.loss is not None]
-        rates, losses = zip(*((result.learning_rate, result.loss or 0.0) for result in shown), strict=True)
-        axes.scatter(rates, losses, color=SERIES[place % len(SERIES)], label=f"batch {batch}", zorder=3)
-    axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("validation loss")
-    axes.legend(frameon=False)
-    report.figure(figure, "Validation loss by learning rate")
-    columns = ["trial", "learning rate", "batch", "validation loss", "accuracy", "seconds", "what went wrong"]
-    report.table(columns, [_row(result, result == best) for result in results], "Trials")
-
-
-def _row(result: TrialResult, best: bool) -> list[str | int]:
-    return [
-        f"{result.trial + 1}" + (" (best)" if best else ""),
-        f"{result.learning_rate:g}",
-        result.batch_size,
-        "failed" if result.loss is None else f"{result.loss:.4f}",
-        "" if result.accuracy is None else f"{result.accuracy:.1%}",
-        f"{result.seconds:.0f}",
-        result.reason,
-    ]
 
 
 _TRIALS = TypeAdapter(list[TrialResult])

@@ -1,22 +1,20 @@
 """The report of a training: curves, what the rules found, calibration, precision, where the time went."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from components.core.report import SERIES, Number, Report, new_axes
-from components.train.extra import draw_comparison
-from components.train.history import EpochRecord
-from components.train.measure import PARTS, Use
-from components.train.rules import names
-from components.train.trials import draw_study
-
-if TYPE_CHECKING:
-    from components.train.train import Result
+from components.train.job import Result
+from components.train.records import EpochRecord, Use
+from components.train.trials import TrialResult, best_of
+from components.train.watch.extra import draw_comparison
+from components.train.watch.measure import PARTS
+from components.train.watch.rules import names
 
 
 def draw_curves(history: list[EpochRecord], path: Path) -> None:
@@ -28,7 +26,7 @@ def draw_curves(history: list[EpochRecord], path: Path) -> None:
     figure.savefig(path, format="png", dpi=120)
 
 
-def write_report(result: "Result", path: Path) -> None:
+def write_report(result: Result, path: Path) -> None:
     """Write the HTML report."""
     fitted, outcome = result.fitted, result.fitted.outcome
     job, data, history = fitted.prepared.job, fitted.prepared.data, outcome.history
@@ -122,7 +120,7 @@ def _gradients(norms: list[float]) -> Figure:
     return figure
 
 
-def _rules(report: Report, result: "Result") -> None:
+def _rules(report: Report, result: Result) -> None:
     findings = result.fitted.outcome.findings
     report.heading("What the rules found")
     if findings:
@@ -131,7 +129,7 @@ def _rules(report: Report, result: "Result") -> None:
     report.text(f"Nothing to say: {', '.join(kept)}.")
 
 
-def _calibration(report: Report, result: "Result") -> None:
+def _calibration(report: Report, result: Result) -> None:
     fitted = result.fitted
     report.heading("Calibration")
     report.table(
@@ -142,7 +140,7 @@ def _calibration(report: Report, result: "Result") -> None:
     )
 
 
-def _precision(report: Report, result: "Result") -> None:
+def _precision(report: Report, result: Result) -> None:
     report.heading("Precision to serve with")
     report.table(
         ["precision", "validation accuracy", "ms a photo"],
@@ -184,7 +182,7 @@ def _use(report: Report, use: list[Use]) -> None:
     )
 
 
-def _bins(report: Report, result: "Result") -> None:
+def _bins(report: Report, result: Result) -> None:
     data = result.fitted.prepared.data
     quantities = np.unique(np.concatenate([data.train.quantities, data.validation.quantities]))
     rows = [
@@ -197,3 +195,38 @@ def _bins(report: Report, result: "Result") -> None:
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def draw_study(report: Report, results: Sequence[TrialResult]) -> None:
+    """Add the table and the plot of the trials."""
+    best = best_of(results)
+    failed = sum(result.loss is None for result in results)
+    report.text(
+        f"{len(results)} trials, {failed} of them failed. The lowest validation loss, {best.loss:.4f}, came with "
+        f"learning rate {best.learning_rate} and batch {best.batch_size}."
+    )
+    figure, axes = new_axes()
+    batches = sorted({result.batch_size for result in results if result.loss is not None})
+    for place, batch in enumerate(batches):
+        shown = [result for result in results if result.batch_size == batch and result.loss is not None]
+        rates, losses = zip(*((result.learning_rate, result.loss or 0.0) for result in shown), strict=True)
+        axes.scatter(rates, losses, color=SERIES[place % len(SERIES)], label=f"batch {batch}", zorder=3)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("validation loss")
+    axes.legend(frameon=False)
+    report.figure(figure, "Validation loss by learning rate")
+    columns = ["trial", "learning rate", "batch", "validation loss", "accuracy", "seconds", "what went wrong"]
+    report.table(columns, [_trial_row(result, result == best) for result in results], "Trials")
+
+
+def _trial_row(result: TrialResult, best: bool) -> list[str | int]:
+    return [
+        f"{result.trial + 1}" + (" (best)" if best else ""),
+        f"{result.learning_rate:g}",
+        result.batch_size,
+        "failed" if result.loss is None else f"{result.loss:.4f}",
+        "" if result.accuracy is None else f"{result.accuracy:.1%}",
+        f"{result.seconds:.0f}",
+        result.reason,
+    ]

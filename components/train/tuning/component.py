@@ -37,10 +37,10 @@ def tune_trial(
     from components.core.errors import reported
 
     with reported():
-        from components.train.distributed import joined
-        from components.train.recipes import choose_recipe
-        from components.train.train import Job
-        from components.train.tuning import run_trial
+        from components.core.recipe import choose_recipe
+        from components.train.job import Job
+        from components.train.loop.distributed import joined
+        from components.train.tuning.study import run_trial
 
         chosen = choose_recipe(recipe, epochs, image_size, backbone, overrides)
         job = Job(Path(shard_index.path), Path(splits.path), chosen, max_count, seed, weights, data_uri, data_uri)
@@ -62,7 +62,7 @@ def tune_select(
 
     with reported():
         from components.train.trials import write_trials
-        from components.train.tuning import chosen_overrides, read_results, write_study
+        from components.train.tuning.study import chosen_overrides, read_results, write_study
 
         found = read_results([Path(one.path) for one in results])
         write_study(found, Path(report.path))
