@@ -1,7 +1,6 @@
 """The report of a training: curves, what the rules found, calibration, precision, where the time went."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from components.core.report import SERIES, Number, Report, new_axes
 from components.train.job import Result
 from components.train.records import EpochRecord, Use
-from components.train.trials import TrialResult, best_of
+from components.train.trials import draw_study
 from components.train.watch.extra import draw_comparison
 from components.train.watch.measure import PARTS
 from components.train.watch.rules import names
@@ -195,38 +194,3 @@ def _bins(report: Report, result: Result) -> None:
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.0f} s"
-
-
-def draw_study(report: Report, results: Sequence[TrialResult]) -> None:
-    """Add the table and the plot of the trials."""
-    best = best_of(results)
-    failed = sum(result.loss is None for result in results)
-    report.text(
-        f"{len(results)} trials, {failed} of them failed. The lowest validation loss, {best.loss:.4f}, came with "
-        f"learning rate {best.learning_rate} and batch {best.batch_size}."
-    )
-    figure, axes = new_axes()
-    batches = sorted({result.batch_size for result in results if result.loss is not None})
-    for place, batch in enumerate(batches):
-        shown = [result for result in results if result.batch_size == batch and result.loss is not None]
-        rates, losses = zip(*((result.learning_rate, result.loss or 0.0) for result in shown), strict=True)
-        axes.scatter(rates, losses, color=SERIES[place % len(SERIES)], label=f"batch {batch}", zorder=3)
-    axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("validation loss")
-    axes.legend(frameon=False)
-    report.figure(figure, "Validation loss by learning rate")
-    columns = ["trial", "learning rate", "batch", "validation loss", "accuracy", "seconds", "what went wrong"]
-    report.table(columns, [_trial_row(result, result == best) for result in results], "Trials")
-
-
-def _trial_row(result: TrialResult, best: bool) -> list[str | int]:
-    return [
-        f"{result.trial + 1}" + (" (best)" if best else ""),
-        f"{result.learning_rate:g}",
-        result.batch_size,
-        "failed" if result.loss is None else f"{result.loss:.4f}",
-        "" if result.accuracy is None else f"{result.accuracy:.1%}",
-        f"{result.seconds:.0f}",
-        result.reason,
-    ]
