@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from small_model import SmallData, write_small_bundle, write_small_data
 
 from components.core.bundle import Bundle
 from components.core.errors import UserError
@@ -16,6 +15,7 @@ from components.core.registry import Registry
 from components.core.verdict import Verdict
 from components.evaluate.evaluate import Outputs, evaluate
 from components.gate.gate import Inputs, gate, refuse_by_baseline
+from tests.small_model import SmallData, write_small_bundle, write_small_data
 
 
 def figures(correct: int, bins: int, commonest: int) -> Evaluation:
