@@ -74,11 +74,11 @@ def build_service(overlay: str, manifests: str, published: Published) -> str:
 
 def _merged(first: Object, second: Object) -> Object:
     """Both objects' fields; where both have one, those of the second."""
-    merged = first | second
+    both = first | second
     for key in first.keys() & second.keys():
         if isinstance(first[key], dict):
-            merged[key] = _merged(first[key], second[key])
-    return merged
+            both[key] = _merged(first[key], second[key])
+    return both
 
 
 def _kustomize(folder: Path) -> str:

@@ -38,17 +38,17 @@ from components.deploy.local import running_server
 from components.deploy.options import KServeOptions
 from components.deploy.target import Candidate
 from tests.deploy.golden_model import Model, make_model
-from tests.deploy.kserve_cluster import (
+from tests.fakes.kserve_cluster import (
     GATEWAY_LAG,
     NAMESPACE,
     Fate,
     KServeCluster,
     Service,
-    _merged,
     listen,
+    merged,
     running,
 )
-from tests.deploy.kubernetes_api import ApiServer, kubeconfig, serving
+from tests.fakes.kubernetes_api import ApiServer, kubeconfig, serving
 from tests.schemas import CRDS, custom_problem
 from tests.small_model import photo, write_small_bundle
 
@@ -742,7 +742,7 @@ def test_a_version_that_another_tool_keeps_is_not_taken_unless_asked_and_it_is_s
     other, runtime = platform_service(), copy.deepcopy(world.api.get("servingruntimes", NAMESPACE, "bin-counter"))
     world.api.put("servingruntimes", NAMESPACE, runtime | {"metadata": {"name": "kept-in-git"}})
     model = served(world.version("a"), str(world.registry.store.location)).on("kept-in-git")
-    other["spec"]["predictor"] = _merged(other["spec"]["predictor"], predictor(model))
+    other["spec"]["predictor"] = merged(other["spec"]["predictor"], predictor(model))
     apply_as(world, "argocd", other)
     world.until(lambda: world.answers() == world.version("a"))
     a, b = world.version("a"), world.version("b")
