@@ -32,11 +32,11 @@ from tqdm import tqdm
 
 from benchmarks.data_table import Measured, table
 from benchmarks.data_work import IMAGES_URI, METADATA_URI, RECORDS_NAME
-from benchmarks.proxies import latency_proxy
 from components.core.layout import DATA_BUCKET, SOURCE_BUCKET, image_key, metadata_key
 from components.core.records import RECORDS_SCHEMA, Record, TableWriter
 from components.core.store import open_store
 from pipeline.local_store import local_store
+from tests.fakes.proxies import latency_proxy
 
 RESULTS = Path(__file__).parent / "results"
 LATENCY_SECONDS = 0.03

@@ -1,12 +1,11 @@
 """The KServe model: a bundle behind an engine. Protocols hand it photos and get answers."""
 
-from pathlib import Path
-
 from components.core.bundle import Bundle, bundle_version
 from components.serve.answers import Answer, Photo
 from components.serve.engine import Engine, EngineOptions
-from components.serve.kserve_lean import Model, ModelNotReady
+from components.serve.kserve_lean import Model, ModelNotReady, ModelRepository
 from components.serve.metrics import CONFIDENCE, COUNTS, MODEL_INFO, Drift
+from components.serve.refusal import Refusal
 
 
 class BinCounter(Model):
@@ -19,11 +18,6 @@ class BinCounter(Model):
         self._options = options
         self._drift = Drift(name, bundle.info.validation_counts)
         self._counter: Engine | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where the bundle lies."""
-        return self.bundle.folder
 
     @property
     def counter(self) -> Engine:
@@ -74,3 +68,21 @@ class BinCounter(Model):
         if self.bundle.info.has_out_of_range:
             outputs.append({"name": "out_of_range", "datatype": "FP32", "shape": [-1]})
         return outputs
+
+
+class Models(ModelRepository):
+    """The one model that is served, as KServe looks for it."""
+
+    def __init__(self, model: BinCounter) -> None:
+        super().__init__(str(model.bundle.folder))
+        self._model = model
+        self.update(model)
+
+    def model(self, name: str, version: str | None = None) -> BinCounter:
+        """The model of that name. Raises Refusal, also when another version than the one asked for is served."""
+        model = self._model
+        if name != model.name:
+            raise Refusal(404, "unknown_model", f"There is no model {name!r:.60}; {model.name} is served.")
+        if version is not None and version != model.version:
+            raise Refusal(404, "unknown_model", f"Version {version!r:.60} of {name} is not served; {model.version} is.")
+        return model

@@ -20,8 +20,8 @@ from components.core.layout import (
 )
 from components.core.location import Location
 from components.core.store import Store, open_store
+from drawn.bins import DEFAULT_COUNT, draw_bins, generator_digest
 from pipeline.source.folder import FolderSource
-from pipeline.source.generated import DEFAULT_COUNT, draw_bins, generator_digest
 
 GENERATED = "generated"
 # Written last: a prefix without it is a fill that was interrupted.

@@ -20,7 +20,7 @@ import yaml
 from kubernetes import client
 
 from pipeline.local_store import free_ports
-from tests.deploy.kubernetes_api import kubeconfig
+from tests.fakes.kubernetes_api import kubeconfig
 from tests.schemas import CRDS
 
 Object = dict[str, Any]

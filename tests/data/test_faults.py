@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.proxies import FaultProxy, Faults, fault_proxy
 from components.core import store as store_module
 from components.core.errors import UserError
 from components.core.layout import image_key, metadata_key
@@ -24,6 +23,7 @@ from components.download import fetch
 from components.ingest_metadata import bucket
 from pipeline.local_store import local_store
 from tests.data.world import World
+from tests.fakes.proxies import FaultProxy, Faults, fault_proxy
 
 SMALL = 30_000
 BAD_DAY = Faults(server_errors=0.2, resets=0.1, cut_short=0.05, wrong_bytes=0.01, missing=0.03, stalls=0.003)

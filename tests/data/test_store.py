@@ -4,12 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from benchmarks.proxies import Faults, fault_proxy
 from components.core import store as store_module
 from components.core.errors import UserError
 from components.core.layout import PUBLIC_SOURCE_BUCKET
 from components.core.location import Access, Location
 from components.core.store import ObjectExists, ObjectMissing, open_store
+from tests.fakes.proxies import Faults, fault_proxy
 
 
 @pytest.fixture

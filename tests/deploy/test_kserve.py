@@ -32,8 +32,8 @@ from components.deploy.local import running_server
 from components.deploy.options import KServeOptions
 from components.deploy.target import Candidate
 from tests.deploy.golden_model import Model, make_model
-from tests.deploy.kserve_cluster import NAMESPACE, Fate, KServeCluster, Service, running
-from tests.deploy.kubernetes_api import ApiServer, kubeconfig, serving
+from tests.fakes.kserve_cluster import NAMESPACE, Fate, KServeCluster, Service, running
+from tests.fakes.kubernetes_api import ApiServer, kubeconfig, serving
 from tests.schemas import CRDS, custom_problem
 from tests.small_model import photo, write_small_bundle
 

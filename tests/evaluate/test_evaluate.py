@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from small_model import SmallData, write_small_bundle, write_small_data
 
 from components.core.errors import UserError
 from components.core.predictions import read_predictions, stack_scores
 from components.core.records import read_splits, write_splits
 from components.evaluate.evaluate import Outputs, evaluate
+from tests.small_model import SmallData, write_small_bundle, write_small_data
 
 
 @pytest.fixture

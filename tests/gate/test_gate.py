@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_model import SmallData, write_small_bundle, write_small_data
 
 from components.core.errors import UserError
 from components.core.metrics import Evaluation, evaluate_counts
@@ -15,6 +14,7 @@ from components.core.registry import Registry
 from components.core.verdict import Verdict
 from components.evaluate.evaluate import Outputs, evaluate
 from components.gate.gate import Inputs, compare_answers, gate, refuse_by_baseline, refuse_by_champion
+from tests.small_model import SmallData, write_small_bundle, write_small_data
 
 
 def figures(correct: int, bins: int, commonest: int) -> Evaluation:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.source.generated import draw_bins
+from drawn.bins import draw_bins
 
 ROOT = Path(__file__).parent.parent.parent
 # Without TUNE=true the study has one trial, which trains nothing.

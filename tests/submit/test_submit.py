@@ -15,7 +15,7 @@ from components.core.registry import Figures, Registry
 from pipeline import connection, follow, submit
 from pipeline.connection import Server, connect
 from pipeline.submit import read_cron, read_parameters
-from tests.submit.kfp_api import KfpApi, serving
+from tests.fakes.kfp_api import KfpApi, serving
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD = [

@@ -17,7 +17,7 @@ from components.train_job.jobs import Jobs
 from components.train_job.launch import Patience, launch, training_arguments
 from components.train_job.manifest import JOB_LABEL, Pool, train_job
 from pipeline.resources import PRESETS
-from tests.deploy.kubernetes_api import ApiServer, serving
+from tests.fakes.kubernetes_api import ApiServer, serving
 from tests.manifests.conftest import of_kind, overlay
 from tests.schemas import custom_problem
 

@@ -1,4 +1,4 @@
-"""`python -m pipeline.source`: drawn bins to look at, or as a folder."""
+"""`python -m drawn`: drawn bins to look at, or as a folder."""
 
 import subprocess
 import sys
@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from drawn.bins import draw_bins
 from pipeline.source.folder import FolderSource
-from pipeline.source.generated import draw_bins
 
 
 def command(*words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.source", *words], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-m", "drawn", *words], capture_output=True, text=True, check=False)
 
 
 def test_a_folder_of_drawn_bins_is_a_source(tmp_path: Path) -> None:

@@ -1,19 +1,19 @@
-"""Look at the drawn bins, or write them into a folder: `python -m pipeline.source --help`."""
+"""Look at the drawn bins, or write them into a folder: `python -m drawn --help`."""
 
 import argparse
 from pathlib import Path
 
 from components.core.errors import reported
 from components.core.layout import image_key, metadata_key
-from pipeline.source.generated import draw_bins
-from pipeline.source.sheet import contact_sheet
+from drawn.bins import draw_bins
+from drawn.sheet import contact_sheet
 
 SHEET_SUFFIXES = (".png", ".jpg")
 
 
 def main() -> None:
     """Draw bins as a contact sheet (PNG or JPEG) or as a dataset in a folder."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.source", description="Drawn bins.")
+    parser = argparse.ArgumentParser(prog="python -m drawn", description="Drawn bins.")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a contact sheet with the counts (.png, .jpg)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="write bin-images/ and metadata/ into this folder")
     parser.add_argument("--count", type=int, default=30, help="how many bins (default: 30)")

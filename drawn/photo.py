@@ -6,7 +6,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline.source.drawing import FABRIC
+from drawn.drawing import FABRIC
 
 # Widths and heights of the dataset's originals, in pixels.
 SMALLEST, LARGEST = (315, 240), (785, 1069)

@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 
-from tests.deploy.kubernetes_api import ApiServer
+from tests.fakes.kubernetes_api import ApiServer
 
 Object = dict[str, Any]
 VERSION_LABEL = "bin-counter/version"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.source.products import Product, draw_product
+from drawn.products import Product, draw_product
 
 # An item beside another may cover at most this share of the narrower one: all items can be seen.
 LARGEST_OVERLAP = 0.12

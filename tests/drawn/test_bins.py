@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from components.core.layout import IMAGE_ID
-from pipeline.source.generated import (
+from drawn.bins import (
     FAULTS_EVERY,
     INVALID_JSON,
     MISSING_IMAGE,
@@ -42,7 +42,7 @@ def whole_numbers(count: int) -> list[int]:
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(bins: list[GeneratedBin]) -> None:
     program = (
-        "import hashlib; from pipeline.source.generated import draw_bins; digest = hashlib.sha256();"
+        "import hashlib; from drawn.bins import draw_bins; digest = hashlib.sha256();"
         "[digest.update(b.metadata + (b.jpeg or b'')) for b in draw_bins(6, seed=3)]; print(digest.hexdigest())"
     )
     digests = {

@@ -5,7 +5,7 @@ import json
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.source.generated import GeneratedBin, draw_bins
+from drawn.bins import GeneratedBin, draw_bins
 
 COLUMNS = 6
 TILE = 240  # pixels, a side

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.source.drawing import paint
-from pipeline.source.photo import take_photo
-from pipeline.source.scene import Scene, draw_scene
+from drawn.drawing import paint
+from drawn.photo import take_photo
+from drawn.scene import Scene, draw_scene
 
 DEFAULT_COUNT = 1000
 
@@ -63,7 +63,7 @@ def draw_bin(number: int, seed: int = 0) -> GeneratedBin:
 def generator_digest() -> str:
     """Changes whenever the code that draws does, so that a store with older bins is filled again."""
     digest = hashlib.sha256()
-    for module in ("generated", "products", "scene", "drawing", "photo"):
+    for module in ("bins", "products", "scene", "drawing", "photo"):
         digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
     return digest.hexdigest()
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.source.products import Colour
-from pipeline.source.scene import Item, Scene
+from drawn.products import Colour
+from drawn.scene import Item, Scene
 
 CANVAS_WIDTH = 360  # pixels across the inside of the bin
 RIM = 0.13  # height of the fabric above and below the opening, as a share of the opening's width
