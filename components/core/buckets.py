@@ -10,7 +10,7 @@ from minio.error import S3Error
 from urllib3.exceptions import HTTPError
 
 from components.core.errors import UserError, reported
-from components.core.layout import DATA_BUCKET, MODELS_BUCKET
+from components.core.layout import DATA_BUCKET, MODELS_BUCKET, SOURCE_BUCKET
 
 WAIT_SECONDS = 300.0
 PAUSE_SECONDS = 2.0
@@ -63,7 +63,8 @@ def _client() -> Minio:
 def main() -> None:
     """Read the arguments and make the buckets."""
     parser = argparse.ArgumentParser(prog="python -m components.core.buckets", description=__doc__)
-    parser.add_argument("names", nargs="*", default=[DATA_BUCKET, MODELS_BUCKET], help="buckets (default: our two)")
+    ours = [SOURCE_BUCKET, DATA_BUCKET, MODELS_BUCKET]
+    parser.add_argument("names", nargs="*", default=ours, help="buckets (default: our three)")
     names = parser.parse_args().names
     with reported():
         made = make_buckets(names)
