@@ -1,23 +1,19 @@
-"""Tuning: trials of learning rate and batch size, and the choice of the one with the lowest validation loss."""
+"""Tuning: trials of learning rate and batch size."""
 
-import json
 import math
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from pydantic import ValidationError
 from scipy.stats import qmc
 
 from components.core.errors import UserError
-from components.core.report import Report
-from components.train.distributed import Processes
-from components.train.log import Log
-from components.train.recipes import Recipe
-from components.train.train import Job, fit, prepare
-from components.train.trials import TrialResult, best_of, draw_study
+from components.core.recipe import Recipe
+from components.train.job import Job
+from components.train.loop.distributed import Processes
+from components.train.train import fit, prepare
+from components.train.trials import TrialResult
+from components.train.watch.log import Log
 
 # The original's search space: learning rate log-uniform, batch size one of four.
 LEARNING_RATES = (0.001, 0.1)
@@ -58,24 +54,3 @@ def run_trial(job: Job, trial: int, trials: int, processes: Processes) -> TrialR
             "seconds": time.monotonic() - start,
         }
     )
-
-
-def read_results(paths: Sequence[Path]) -> list[TrialResult]:
-    """Read trials' results back, in the order of their numbers. Raises UserError for a file that is none."""
-    try:
-        results = [TrialResult.model_validate_json(path.read_bytes()) for path in paths]
-    except (OSError, ValidationError) as error:
-        raise UserError(f"A trial's result cannot be read ({error}); run the trials again.") from error
-    return sorted(results, key=lambda result: result.trial)
-
-
-def chosen_overrides(results: Sequence[TrialResult], overrides: str) -> str:
-    """The overrides that the final model is trained with: those given, and the best trial's values over them."""
-    return json.dumps({**json.loads(overrides or "{}"), **best_of(results).overrides})
-
-
-def write_study(results: Sequence[TrialResult], path: Path) -> None:
-    """Write the trials' page."""
-    report = Report("Tuning")
-    draw_study(report, results)
-    report.write(path)
