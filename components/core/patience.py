@@ -115,7 +115,8 @@ def _refusal(error: Exception, status: int, code: str, access: Access) -> str:
         return f"The clock of this machine is not the clock of the store of {place}; set it right and run again."
     if any(word in code for word in _EXPIRED):
         return f"The credentials for {place} have expired; renew them and run again, what is done is kept."
-    if code in _OTHER_REGION or status in (301, 307) or isinstance(error, RecursionError):
+    # boto3 asks a store that does not name the bucket's region for it without end.
+    if code in _OTHER_REGION or isinstance(error, RecursionError) or "configured region" in str(error):
         return f"{place} lies in another region than {access.region}; set AWS_REGION to its own."
     if status == 501:
         return (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from components.core.credentials import session_for
@@ -162,12 +163,11 @@ class Store:
         return self.etag(key) is not None
 
     def etag(self, key: str) -> str | None:
-        """The ETag of an object, which changes with its bytes; None when it is not there."""
+        """What changes with an object's bytes, its ETag where a store has them; None when it is not there."""
         try:
-            head = self._persist(lambda: obstore.head(self.client, key))
+            return self._persist(partial(self._head, key))
         except ObjectMissing:
             return None
-        return (head["e_tag"] or "").strip('"')
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is fine."""
@@ -185,7 +185,13 @@ class Store:
     def _read(self, client: S3Store, key: str) -> bytes:
         if self._etags.are_opaque:
             return self._read_with_checksums(key)
-        answer = obstore.get(client, key)
+        try:
+            answer = obstore.get(client, key)
+        except BaseError as error:
+            if not _lacks_etag(error):
+                raise
+            self._etags.are_opaque = True
+            return self._read_with_checksums(key)
         data = answer.bytes().to_bytes()
         if len(data) != answer.meta["size"]:
             raise DamagedAnswer(f"{len(data)} of {answer.meta['size']} bytes came")
@@ -193,6 +199,15 @@ class Store:
         if not self._etags.match(key, etag, data) and not self._is_encrypted(key):
             raise DamagedAnswer("the bytes do not match their ETag")
         return data
+
+    def _head(self, key: str) -> str:
+        try:
+            return (obstore.head(self.client, key)["e_tag"] or "").strip('"')
+        except BaseError as error:
+            if not _lacks_etag(error):
+                raise
+            head = self._aws_client.head_object(Bucket=self.location.bucket, Key=self._full_key(key))
+            return str(head["LastModified"].isoformat())
 
     def _is_encrypted(self, key: str) -> bool:
         """Whether an object's ETag is no MD5 because it is encrypted with a key of its own (SSE-KMS, SSE-C)."""
@@ -261,6 +276,11 @@ class _Etags:
             return True
         self._seen[key] = (etag, digest.digest())
         return False
+
+
+def _lacks_etag(error: BaseError) -> bool:
+    """Whether obstore refuses an answer only because a store gave no ETag with it."""
+    return "ETag Header missing" in str(error)
 
 
 def _object_info(entry: dict[str, Any], root: str) -> ObjectInfo:

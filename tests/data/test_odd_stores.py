@@ -66,7 +66,7 @@ def test_an_etag_that_is_no_digest_of_the_bytes_is_no_damage(opened, oddities):
 
 def test_bytes_that_do_not_match_the_digest_are_damaged_where_others_matched(opened, monkeypatch):
     monkeypatch.setattr("components.core.patience.LONGEST_PAUSE_SECONDS", 0.01)
-    with opened() as (odd, store):
+    with opened() as (_odd, store):
         store.put("whole", b"as it was")
         assert store.get("whole") == b"as it was"
         monkeypatch.setattr("tests.fakes.s3_server._Handler._etag", lambda self, path: "0" * 32)
@@ -87,7 +87,7 @@ def test_where_etags_say_nothing_the_store_s_own_checksum_is_looked_at(opened, m
 
 @pytest.mark.parametrize("oddities", [{"etag": "none"}, {"is_truncated": False}, {"newest_first": True}])
 def test_a_listing_may_leave_out_what_is_optional_and_have_any_order(opened, oddities):
-    with opened(**oddities) as (odd, store):
+    with opened(**oddities) as (_odd, store):
         for name in ("a", "b"):
             store.put(f"list/{name}", name.encode())
         listed = {entry.key: entry for entry in store.list("list/")}
@@ -142,7 +142,7 @@ def test_an_answer_that_will_not_change_is_said_at_once(opened, status, code, se
 
 def test_a_store_that_stays_too_busy_asks_for_patience(opened, monkeypatch):
     monkeypatch.setattr("components.core.patience.LONGEST_PAUSE_SECONDS", 0.01)
-    with opened(error=(503, "SlowDown")) as (odd, store):
+    with opened(error=(503, "SlowDown")) as (_odd, store):
         with pytest.raises(UserError, match=r"asks for fewer requests .*what is done is kept"):
             store.get("key")
 

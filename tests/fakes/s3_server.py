@@ -23,7 +23,8 @@ WRITTEN = "2026-01-01T00:00:00.000Z"
 class Oddities:
     """What is different. The defaults are Amazon's ways."""
 
-    etag: str = "md5"  # kms: API_Object of Amazon's reference, SSE-KMS; random: S3 Express One Zone; upper; none
+    # kms: API_Object of Amazon's reference, SSE-KMS; random: S3 Express One Zone; upper; none (but for writes)
+    etag: str = "md5"
     encryption: str = ""  # the value of x-amz-server-side-encryption
     is_truncated: bool = True  # whether a listing says that it is complete
     newest_first: bool = False  # the order of a listing
@@ -89,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(self.store.objects[path], self._object_headers(path))
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - its name in the base class
 
     def do_PUT(self) -> None:
         self.store.headers.append(dict(self.headers))
@@ -104,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(412, "PreconditionFailed")
         else:
             self.store.objects[path] = data
-            self._answer(b"", self._object_headers(path))
+            self._answer(b"", {"ETag": f'"{self._etag(path) or hashlib.sha256(data).hexdigest()}"'})
 
     def _list(self, bucket: str, prefix: str) -> None:
         keys = sorted(path.partition("/")[2] for path in self.store.objects if path.startswith(f"{bucket}/{prefix}"))
@@ -139,7 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: int, code: str) -> None:
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
-        self._answer(body, {"Content-Type": "application/xml"}, status)
+        # Amazon names the bucket's own region in each answer.
+        self._answer(body, {"Content-Type": "application/xml", "x-amz-bucket-region": "eu-central-1"}, status)
 
     def _answer(self, body: bytes, headers: dict[str, str], status: int = HTTPStatus.OK) -> None:
         self.send_response(status)
