@@ -63,7 +63,6 @@ class Deployment(Stored):
     deployed_at: str
     figures: Figures | None = None
 
-
     def told(self) -> str:
         """The version with its figures, for people."""
         if self.figures is None:

@@ -142,9 +142,11 @@ def test_an_answer_that_will_not_change_is_said_at_once(opened, status, code, se
 
 def test_a_store_that_stays_too_busy_asks_for_patience(opened, monkeypatch):
     monkeypatch.setattr("components.core.patience.LONGEST_PAUSE_SECONDS", 0.01)
-    with opened(error=(503, "SlowDown")) as (_odd, store):
-        with pytest.raises(UserError, match=r"asks for fewer requests .*what is done is kept"):
-            store.get("key")
+    with (
+        opened(error=(503, "SlowDown")) as (_odd, store),
+        pytest.raises(UserError, match=r"asks for fewer requests .*what is done is kept"),
+    ):
+        store.get("key")
 
 
 @pytest.mark.parametrize("value", ["minio:9000", "localhost", "ftp://store:21", "http://", "//store", "http://store:x"])
@@ -228,5 +230,5 @@ def test_a_private_authority_is_named_once_for_every_client(monkeypatch, tmp_pat
 def test_an_authority_that_cannot_be_read_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://localhost:1")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
-    with pytest.raises(UserError, match="SSL_CERT_FILE=.* cannot be read"):
+    with pytest.raises(UserError, match=r"SSL_CERT_FILE=.* cannot be read"):
         open_store("s3://bucket")
