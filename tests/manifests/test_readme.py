@@ -64,7 +64,9 @@ def test_every_folder_that_is_applied_builds():
 def test_what_is_waited_for_and_asked_is_there():
     objects = overlay("local")
     assert set(re.findall(r"job/(\S+)", "\n".join(commands()))) <= set(of_kind(objects, "Job"))
-    assert set(re.findall(r"kubectl -n (bin-counter) ", README)) == {"bin-counter"} <= set(of_kind(objects, "Namespace"))
+    assert (
+        set(re.findall(r"kubectl -n (bin-counter) ", README)) == {"bin-counter"} <= set(of_kind(objects, "Namespace"))
+    )
     service = of_kind(objects, "Service")["bin-counter-store"]
     assert f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:" in README
     assert str(service["spec"]["ports"][0]["port"]) in README
