@@ -34,13 +34,14 @@ from components.core.bundle import read_bundle
 from components.core.defaults import BACKBONE
 from components.core.metrics import bootstrap_interval
 from components.core.pixel_cache import PixelCache, open_pixels
+from components.core.recipe import choose_recipe
 from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
-from components.train.backbones import create_backbone
-from components.train.distributed import Processes
-from components.train.model import Classes, Counter, Head
-from components.train.recipes import choose_recipe
-from components.train.train import Job, Outputs, train
+from components.train.job import Job, Outputs
+from components.train.loop.distributed import Processes
+from components.train.network.backbones import create_backbone
+from components.train.network.model import Classes, Counter, Head
+from components.train.train import train
 from pipeline.local_store import local_store
 
 Step = Callable[[], None]

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,10 +20,10 @@ from minio import Minio
 
 from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET, SOURCE_BUCKET
+from components.core.ports import LOOPBACK, free_ports
 
 # Where a local run keeps everything: the store, the cache, the results.
 HOME = Path(os.environ.get("BIN_COUNTER_HOME", ".local"))
-HOST = "127.0.0.1"
 REGION = "us-east-1"
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -123,8 +122,8 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         "-logtostderr",
         "mini",
         f"-dir={data}",
-        f"-ip={HOST}",
-        f"-ip.bind={HOST}",
+        f"-ip={LOOPBACK}",
+        f"-ip.bind={LOOPBACK}",
         f"-master.port={master}",
         f"-master.port.grpc={master_grpc}",
         "-master.telemetry=false",
@@ -156,7 +155,7 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
             env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         )
     try:
-        yield process, f"http://{HOST}:{s3}"
+        yield process, f"http://{LOOPBACK}:{s3}"
     finally:
         _stop(process)
 
@@ -174,15 +173,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:

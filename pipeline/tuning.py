@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
-from components.train.tuning_component import tune_plan, tune_select, tune_trial
+from components.train.tuning.component import tune_plan, tune_select, tune_trial
 
 PARALLEL_TRIALS = 2
 INPUTS = ("shard_index", "splits")

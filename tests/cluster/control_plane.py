@@ -19,7 +19,7 @@ import requests
 import yaml
 from kubernetes import client
 
-from pipeline.local_store import free_ports
+from components.core.ports import free_ports
 from tests.fakes.kubernetes_api import kubeconfig
 from tests.schemas import CRDS
 

@@ -6,10 +6,11 @@ import pytest
 from kfp import compiler, dsl, local
 
 from components.core.errors import UserError
-from components.train.train import Outputs, train
+from components.train.job import Outputs
+from components.train.train import train
 from components.train.trials import TrialResult, best_of, chosen_overrides, read_trials, write_study, write_trials
-from components.train.tuning import BATCH_SIZES, run_trial, values_of
-from components.train.tuning_component import tune_plan, tune_select, tune_trial
+from components.train.tuning.component import tune_plan, tune_select, tune_trial
+from components.train.tuning.study import BATCH_SIZES, run_trial, values_of
 from tests.train.conftest import ALONE, DATA_URI, FAST, TINY
 
 

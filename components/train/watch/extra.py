@@ -3,51 +3,19 @@
 The answer is a second training without them, in as many optimiser steps, judged on the same validation bins.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.core.metrics import Interval, evaluate_counts, most_probable, paired_interval
+from components.core.metrics import evaluate_counts, most_probable, paired_interval
+from components.core.recipe import Recipe
 from components.core.report import Report
-from components.train.recipes import Recipe
-
-if TYPE_CHECKING:
-    from components.train.train import Fitted, Job
+from components.train.job import Fitted, Job
+from components.train.records import ExtraComparison, Learned
 
 
-@dataclass(frozen=True)
-class Learned:
-    """How one of the two trainings fared on the validation bins, calibrated."""
-
-    training_bins: int
-    epochs: int
-    accuracy: float
-    rmse: float  # in items
-    loss: float  # in nats
-
-
-@dataclass(frozen=True)
-class ExtraComparison:
-    """Both trainings, and the 95 % interval of the difference in accuracy (with minus without, same bins)."""
-
-    with_extra: Learned
-    without_extra: Learned
-    difference: Interval
-
-    def __str__(self) -> str:
-        """The answer in a sentence."""
-        low, high = self.difference
-        verdict = "helped" if low > 0 else "did harm" if high < 0 else "made no difference that these bins could show"
-        points = 100 * (self.with_extra.accuracy - self.without_extra.accuracy)
-        return (
-            f"The extra bins {verdict}: {points:+.1f} points of accuracy on the counts in range "
-            f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f})."
-        )
-
-
-def without_extra(job: "Job", with_extra: int, extra: int) -> "Job":
+def without_extra(job: Job, with_extra: int, extra: int) -> Job:
     """The same training without the extra bins: `extra` of `with_extra` training bins, in as many steps."""
     recipe, left = job.recipe, with_extra - extra
     fields = {
@@ -63,7 +31,7 @@ def without_extra(job: "Job", with_extra: int, extra: int) -> "Job":
     return replace(job, recipe=without, checkpoints=checkpoints, trace=None)
 
 
-def compare(ours: "Fitted", theirs: "Fitted") -> ExtraComparison:
+def compare(ours: Fitted, theirs: Fitted) -> ExtraComparison:
     """Set a training with extra bins against one without."""
     rights = []
     for fitted in (ours, theirs):
@@ -72,7 +40,7 @@ def compare(ours: "Fitted", theirs: "Fitted") -> ExtraComparison:
     return ExtraComparison(_learned(ours), _learned(theirs), paired_interval(*rights))
 
 
-def _learned(fitted: "Fitted") -> Learned:
+def _learned(fitted: Fitted) -> Learned:
     data = fitted.prepared.data
     figures = evaluate_counts(data.validation.quantities, fitted.calibration.scores(fitted.logits))
     epochs = len(fitted.outcome.history)

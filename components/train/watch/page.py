@@ -2,21 +2,18 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from components.core.report import SERIES, Number, Report, new_axes
-from components.train.extra import draw_comparison
-from components.train.history import EpochRecord
-from components.train.measure import PARTS, Use
-from components.train.rules import names
+from components.train.job import Result
+from components.train.records import EpochRecord, Use
 from components.train.trials import draw_study
-
-if TYPE_CHECKING:
-    from components.train.train import Result
+from components.train.watch.extra import draw_comparison
+from components.train.watch.measure import PARTS
+from components.train.watch.rules import names
 
 
 def draw_curves(history: list[EpochRecord], path: Path) -> None:
@@ -28,7 +25,7 @@ def draw_curves(history: list[EpochRecord], path: Path) -> None:
     figure.savefig(path, format="png", dpi=120)
 
 
-def write_report(result: "Result", path: Path) -> None:
+def write_report(result: Result, path: Path) -> None:
     """Write the HTML report."""
     fitted, outcome = result.fitted, result.fitted.outcome
     job, data, history = fitted.prepared.job, fitted.prepared.data, outcome.history
@@ -122,7 +119,7 @@ def _gradients(norms: list[float]) -> Figure:
     return figure
 
 
-def _rules(report: Report, result: "Result") -> None:
+def _rules(report: Report, result: Result) -> None:
     findings = result.fitted.outcome.findings
     report.heading("What the rules found")
     if findings:
@@ -131,7 +128,7 @@ def _rules(report: Report, result: "Result") -> None:
     report.text(f"Nothing to say: {', '.join(kept)}.")
 
 
-def _calibration(report: Report, result: "Result") -> None:
+def _calibration(report: Report, result: Result) -> None:
     fitted = result.fitted
     report.heading("Calibration")
     report.table(
@@ -142,7 +139,7 @@ def _calibration(report: Report, result: "Result") -> None:
     )
 
 
-def _precision(report: Report, result: "Result") -> None:
+def _precision(report: Report, result: Result) -> None:
     report.heading("Precision to serve with")
     report.table(
         ["precision", "validation accuracy", "ms a photo"],
@@ -184,7 +181,7 @@ def _use(report: Report, use: list[Use]) -> None:
     )
 
 
-def _bins(report: Report, result: "Result") -> None:
+def _bins(report: Report, result: Result) -> None:
     data = result.fitted.prepared.data
     quantities = np.unique(np.concatenate([data.train.quantities, data.validation.quantities]))
     rows = [

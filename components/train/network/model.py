@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from components.train.backbones import Backbone
+from components.train.network.backbones import Backbone
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,10 @@ def tune_trial(
         if trial == NOTHING_TO_TRY:
             Path(result.path).write_text(NOTHING_TO_TRY)
             return
-        from components.train.distributed import joined
-        from components.train.recipes import choose_recipe
-        from components.train.train import Job
-        from components.train.tuning import run_trial
+        from components.core.recipe import choose_recipe
+        from components.train.job import Job
+        from components.train.loop.distributed import joined
+        from components.train.tuning.study import run_trial
 
         given = Trial.model_validate_json(trial)
         chosen = choose_recipe(given.recipe, given.epochs, given.image_size, given.backbone, given.overrides)

@@ -5,13 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.train.history import EpochRecord
+from components.train.job import Prepared, Result
+from components.train.records import EpochRecord, Outcome
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-    from components.train.progress import Outcome
-    from components.train.train import Prepared, Result
 
 
 class Log:
@@ -60,7 +58,7 @@ class Log:
             self.writer.add_scalar(f"seconds/{part}", seconds, record.epoch)
 
 
-def write_history(outcome: "Outcome", path: Path) -> None:
+def write_history(outcome: Outcome, path: Path) -> None:
     """Write what was measured at every epoch and step, and what the rules found, as JSON."""
     content = {
         "epochs": [record.model_dump() for record in outcome.history],
@@ -71,7 +69,7 @@ def write_history(outcome: "Outcome", path: Path) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def announce(prepared: "Prepared") -> None:
+def announce(prepared: Prepared) -> None:
     """Say what is about to be trained, and on what."""
     job, data = prepared.job, prepared.data
     print(
@@ -86,7 +84,7 @@ def announce(prepared: "Prepared") -> None:
             print(f"No training bin holds {count} items: the model cannot learn that count.", flush=True)
 
 
-def summarise(result: "Result") -> None:
+def summarise(result: Result) -> None:
     """Say what came out."""
     fitted = result.fitted
     for finding in fitted.outcome.findings:

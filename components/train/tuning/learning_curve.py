@@ -12,9 +12,10 @@ import numpy as np
 from scipy.optimize import curve_fit
 
 from components.core.report import SERIES, Report, new_axes
-from components.train.distributed import Processes
-from components.train.log import Log
-from components.train.train import Job, fit, prepare
+from components.train.job import Job
+from components.train.loop.distributed import Processes
+from components.train.train import fit, prepare
+from components.train.watch.log import Log
 
 SHARES = (0.12, 0.25, 0.5, 1.0)
 # Where the fitted law is read off: ten times the data, and the training share of the whole public dataset.

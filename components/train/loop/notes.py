@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from components.train.distributed import Processes
-from components.train.model import Classes
+from components.train.loop.distributed import Processes
+from components.train.network.model import Classes
 
 _STEPS_AT_ONCE = 20
 

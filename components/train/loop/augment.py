@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from components.train.recipes import Recipe
+from components.core.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def fingerprint(description: Description) -> str:
 def code_digest() -> str:
     """SHA-256 over the sources of this step: another version of the code never goes on from an older one's state."""
     digest = hashlib.sha256(torch.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -22,9 +22,9 @@ from components.core.pixel_cache import PixelCache, cache_folder
 from components.core.runtime import open_onnx
 from components.core.shards import ShardIndex
 from components.core.store import ObjectMissing, open_store
-from components.train.backbones import Backbone
-from components.train.export import export_onnx, predict
-from components.train.model import Normalise
+from components.train.network.backbones import Backbone
+from components.train.network.export import export_onnx, predict
+from components.train.network.model import Normalise
 
 _BATCH = 32
 _OUTPUT = "features"

@@ -8,11 +8,12 @@ from dataclasses import replace
 from scipy.stats import qmc
 
 from components.core.errors import UserError
-from components.train.distributed import Processes
-from components.train.log import Log
-from components.train.recipes import Recipe
-from components.train.train import Job, fit, prepare
+from components.core.recipe import Recipe
+from components.train.job import Job
+from components.train.loop.distributed import Processes
+from components.train.train import fit, prepare
 from components.train.trials import TrialResult
+from components.train.watch.log import Log
 
 # The original's search space: learning rate log-uniform, batch size one of four.
 LEARNING_RATES = (0.001, 0.1)

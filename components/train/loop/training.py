@@ -18,22 +18,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.core.errors import UserError
-from components.train import augment
-from components.train.average import Average
-from components.train.checkpoint import Checkpoints
-from components.train.data import Share, epoch_order, generator_of, mixed, prefetched, share_of
-from components.train.distributed import Processes
-from components.train.history import EpochRecord
-from components.train.inspect import Inspector
-from components.train.losses import class_weights, losses
-from components.train.measure import Times, UseSampler, tracing
-from components.train.model import Classes
-from components.train.notes import StepNotes
-from components.train.optimise import computes_in_bf16, create_optimiser, learning_rate_at
-from components.train.progress import Inputs, Outcome, Progress
-from components.train.recipes import Recipe
-from components.train.rules import Evidence, Finding, check
-from components.train.stopping import STOPPED_BY_SIGNAL, Interrupted, on_sigterm
+from components.core.recipe import Recipe
+from components.train.loop import augment
+from components.train.loop.batches import Share, epoch_order, generator_of, mixed, prefetched, share_of
+from components.train.loop.checkpoint import Checkpoints
+from components.train.loop.distributed import Processes
+from components.train.loop.notes import StepNotes
+from components.train.loop.optimise import (
+    Average,
+    class_weights,
+    computes_in_bf16,
+    create_optimiser,
+    learning_rate_at,
+    losses,
+)
+from components.train.loop.process import STOPPED_BY_SIGNAL, Interrupted, on_sigterm
+from components.train.network.model import Classes
+from components.train.records import EpochRecord, Finding, Inputs, Outcome, Progress
+from components.train.watch.inspect import Inspector
+from components.train.watch.measure import Times, UseSampler, tracing
+from components.train.watch.rules import Evidence, check
 
 _VALIDATION_BATCH = 32
 _NORM_LOOKS = 20  # a look at the layers' gradients in so many steps

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from components.train.history import EpochRecord
+from components.train.records import EpochRecord, Finding
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,6 @@ class Evidence:
     dead_units: float = 0.0  # share of channels that were 0 for every sample of the last look
     epochs: Sequence[EpochRecord] = field(default_factory=tuple)
     on_gpu: bool = False
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A rule that was broken."""
-
-    rule: str
-    evidence: str
-    advice: str
-    stops: bool = False
 
 
 Rule = Callable[[Evidence], tuple[str, str] | None]

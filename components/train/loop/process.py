@@ -1,14 +1,39 @@
-"""How the process treats memory that a training step has freed."""
+"""How this process behaves while it trains: what SIGTERM does, and what becomes of freed memory."""
 
 import ctypes
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 # malloc.h of glibc: parameters, and the values that it begins with
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _TRIM_THRESHOLD, _MMAP_MAX = 128 * 1024, 65_536
 _NEVER = 2**31 - 1
+STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM, as a shell says it
+
+
+class Interrupted(SystemExit):
+    """SIGTERM came; the checkpoint is written."""
+
+
+@contextmanager
+def on_sigterm(react: Callable[[], None]) -> Iterator[None]:
+    """Within the block SIGTERM calls `react` instead of ending the process. Outside the main thread nothing changes."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        react()
+
+    try:
+        before = signal.signal(signal.SIGTERM, handle)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from components.core.bundle import OUT_OF_RANGE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT
 from components.core.errors import UserError
-from components.train.model import Calibration
+from components.train.network.model import Calibration
 
 OPSET = 18
 CHECKED_IMAGES = 64

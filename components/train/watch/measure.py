@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from components.train.records import Use
+
 PARTS = ("decode", "read", "copy and augment", "forward", "backward", "optimiser", "validate", "checkpoint")
 # On a GPU, work runs on after the call returns; every so many steps it is waited for, to time its parts.
 _GPU_INTERVAL = 20
@@ -59,17 +61,6 @@ def tracing(path: Path | None) -> Iterator[Callable[[], None]]:
         schedule=steps, on_trace_ready=lambda profile: profile.export_chrome_trace(str(path)), profile_memory=True
     ) as profile:
         yield profile.step
-
-
-@dataclass(frozen=True)
-class Use:
-    """What the machine did at one moment: shares of 1, bytes."""
-
-    seconds: float
-    cpu: float
-    memory: int
-    gpu: float | None
-    gpu_memory: int | None
 
 
 class UseSampler:
