@@ -58,7 +58,11 @@ def runs(api):
         ("kept", "kept by the gate", "the gate kept what serves; its log"),
         ("unchanged", "nothing changed", "nothing changed since the version in service was made."),
         ("step-failed", "failed", "FAILED in ingest-metadata: The bucket no-such-bucket is not there; check SOURCE."),
-        ("driver-failed", "failed in Kubeflow Pipelines itself", "own driver, before train began; its log"),
+        (
+            "driver-failed",
+            "failed in Kubeflow Pipelines itself",
+            "own driver, before train began: it ended with exit code 1 and without a word; see its log.",
+        ),
         ("cancelled", "cancelled", "cancelled in train."),
     ],
 )
