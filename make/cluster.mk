@@ -1,7 +1,7 @@
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
 # Variables of these targets that are no parameters of the pipeline.
 SETTINGS += REGISTRY TAG BASE_IMAGE KFP_HOST NAMESPACE EXPERIMENT SERVICE_ACCOUNT PRESET TRAIN_ON NODES SHM_SIZE \
-  TRAIN_TIMEOUT STEP_REQUESTS START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY TO PUSH_FLAGS BUILD_FLAGS
+  TRAIN_TIMEOUT STEP_REQUESTS START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS BUILD_FLAGS
 CLUSTER_PARAMETERS := SNAPSHOT CHAMPION DEPLOY_OPTIONS ACCELERATOR_TYPE ACCELERATOR_COUNT GPU_NODE_SELECTOR \
   GPU_TOLERATIONS TRAIN_CPU TRAIN_MEMORY
 
@@ -59,8 +59,10 @@ golden: $(VENV)/ready ## take over a changed DAG as the one that tests/compile e
 
 .PHONY: manifests
 OVERLAY ?= local
-manifests: $(VENV)/ready ## write build/manifests.yaml with your images; `make manifests OVERLAY=gke REGISTRY=… TAG=…`
-	@$(BIN)/python -m pipeline manifests --overlay '$(OVERLAY)' --registry '$(REGISTRY)' --tag '$(TAG)'
+manifests: $(VENV)/ready ## write build/manifests.yaml with your images; with VERSION=… also a model that serves
+	@$(BIN)/python -m pipeline manifests --overlay '$(OVERLAY)' --registry '$(REGISTRY)' --tag '$(TAG)' \
+	  $(if $(VERSION),--version '$(VERSION)') $(if $(MODELS_URI),--models-uri '$(MODELS_URI)') \
+	  $(if $(STORAGE_URI),--storage-uri '$(STORAGE_URI)') $(if $(RUNTIME),--runtime '$(RUNTIME)')
 
 .PHONY: test-images test-cluster
 test-images: $(VENV)/ready ## build the images and run what is in them; as root, with buildah and debootstrap

@@ -63,7 +63,6 @@ class Deployment(Stored):
     deployed_at: str
     figures: Figures | None = None
 
-
     def told(self) -> str:
         """The version with its figures, for people."""
         if self.figures is None:
@@ -186,6 +185,15 @@ class Registry:
         if current is None:
             return ""
         return current.champion if run and current.run == run else current.version
+
+    def last_served(self, champion: str, number: int) -> list[str]:
+        """`champion` and the versions put into service before it, newest first, each once, at most `number` of them.
+
+        What came after the champion does not count, so the answer stays the same while newer versions arrive.
+        """
+        served = [deployment.version for deployment in self.deployments()]
+        until = len(served) - served[::-1].index(champion) if champion in served else 0
+        return list(dict.fromkeys([champion, *served[:until][::-1]]))[:number]
 
     def deployments(self) -> list[Deployment]:
         """All deployments, oldest first."""

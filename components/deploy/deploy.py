@@ -25,9 +25,9 @@ class Inputs:
 def deploy(inputs: Inputs, models_uri: str, target: Target, run: str = "") -> Deployment:
     """Publish the bundle and put it into service on `target`, as the gate's verdict allows.
 
-    `run` names all that the run was made from, and is recorded. Running it again changes nothing. Raises UserError, with
-    everything as it was, when the verdict is against it, when another model went into service since the gate compared,
-    or when the new server is not ready or answers wrongly.
+    `run` names all that the run was made from, and is recorded. Running it again changes nothing. Raises UserError,
+    with everything as it was, when the verdict is against it, when another model went into service since the gate
+    compared, or when the new server is not ready or answers wrongly.
     """
     verdict = Verdict.read(inputs.verdict)
     version = bundle_version(inputs.bundle)

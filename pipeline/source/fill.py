@@ -107,7 +107,7 @@ def _filled(snapshot: str, files: Iterator[tuple[str, bytes]], total: int | None
 
 
 def drawn_files(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Object keys and contents of drawn bins."""
+    """Object keys and contents of `count` drawn bins."""
     for drawn in draw_bins(count, seed):
         yield metadata_key(drawn.image_id), drawn.metadata
         if drawn.jpeg is not None:

@@ -6,8 +6,6 @@ The answer is a second training without them, in as many optimiser steps, judged
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from components.core.metrics import evaluate_counts, most_probable, paired_interval
 from components.core.recipe import Recipe
 from components.core.report import Report
@@ -36,7 +34,7 @@ def compare(ours: Fitted, theirs: Fitted) -> ExtraComparison:
     rights = []
     for fitted in (ours, theirs):
         truth = fitted.prepared.data.validation.quantities
-        rights.append((most_probable(fitted.calibration.scores(fitted.logits)) == truth).astype(np.float64))
+        rights.append(most_probable(fitted.calibration.scores(fitted.logits)) == truth)
     return ExtraComparison(_learned(ours), _learned(theirs), paired_interval(*rights))
 
 
