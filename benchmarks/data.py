@@ -32,11 +32,11 @@ from tqdm import tqdm
 
 from benchmarks.data_table import Measured, table
 from benchmarks.data_work import IMAGES_URI, METADATA_URI, RECORDS_NAME
-from benchmarks.proxies import latency_proxy
 from components.core.layout import DATA_BUCKET, SOURCE_BUCKET, image_key, metadata_key
 from components.core.records import RECORDS_SCHEMA, Record, TableWriter
 from components.core.store import open_store
 from pipeline.local_store import local_store
+from tests.fakes.proxies import latency_proxy
 
 RESULTS = Path(__file__).parent / "results"
 LATENCY_SECONDS = 0.03
@@ -102,7 +102,7 @@ def made_metadata(number: int) -> bytes:
 
 def make_records(path: Path, count: int) -> None:
     """A records table in which some bins share their contents with an earlier one."""
-    with TableWriter(path, RECORDS_SCHEMA) as table:
+    with TableWriter.open(path, RECORDS_SCHEMA) as table:
         table.append(
             Record(f"{number:05d}", number % 11, 1, f"{number - (number % 10 == 0) * (number % 900):016x}", True)
             for number in range(1, count + 1)

@@ -31,7 +31,7 @@ from benchmarks.serving.servers import Started, bentoml, litserve, ours, running
 from components.core.bundle import Bundle, Precision
 from components.core.pixels import decode_squashed
 from components.core.runtime import Runtime, open_runtime
-from pipeline.source.generated import draw_bins
+from drawn.bins import draw_bins
 
 RESULTS = Path(__file__).parent / "results"
 ORIGINALS = Path(__file__).parent.parent.parent / "shared" / "abid" / "originals.tar"

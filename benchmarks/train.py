@@ -32,15 +32,16 @@ from benchmarks.train_plain import train_plainly
 from benchmarks.workbench import Bins, Row, drawn_bins, machine, made_bins
 from components.core.bundle import read_bundle
 from components.core.defaults import BACKBONE
-from components.core.metrics import bootstrap_interval
+from components.core.metrics import proportion_interval
 from components.core.pixel_cache import PixelCache, open_pixels
+from components.core.recipe import choose_recipe
 from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
-from components.train.backbones import create_backbone
-from components.train.distributed import Processes
-from components.train.model import Classes, Counter, Head
-from components.train.recipes import choose_recipe
-from components.train.train import Job, Outputs, train
+from components.train.job import Job, Outputs
+from components.train.loop.distributed import Processes
+from components.train.network.backbones import create_backbone
+from components.train.network.model import Classes, Counter, Head
+from components.train.train import train
 from pipeline.local_store import local_store
 
 Step = Callable[[], None]
@@ -117,7 +118,7 @@ def original_against_plain(sizes: Sizes, folder: Path) -> list[Row]:
     rows = [cache.rows[image_id] for image_id in bins.ids("test")]
     counts = open_runtime(bundle).predict(cache.read(rows)).counts
     accuracy = float((counts == truth).mean())
-    low, high = bootstrap_interval((counts == truth).astype(float))
+    low, high = proportion_interval(int((counts == truth).sum()), len(truth))
     theirs = float((np.array(plain.answers) == truth).mean())
     images = len(parts[0]) + len(parts[1])
     return [

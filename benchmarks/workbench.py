@@ -19,7 +19,7 @@ from components.core.layout import DATA_BUCKET, shard_key
 from components.core.records import block_of, read_splits, write_splits
 from components.core.shards import Shard, ShardIndex, ShardWriter, read_images
 from components.core.store import open_store
-from pipeline.source.generated import draw_bins
+from drawn.bins import draw_bins
 
 
 class Row(BaseModel):

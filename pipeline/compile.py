@@ -79,6 +79,8 @@ def compile_manifest(placement: Placement, folder: Path, images: Images, version
         kubernetes_manifest_options=KubernetesManifestOptions(
             pipeline_name=PIPELINE_NAME,
             pipeline_version_name=f"{PIPELINE_NAME}-{version.lower()}",
+            # What `make submit` looks for: a version that was applied is used, not uploaded again.
+            pipeline_version_display_name=version,
             namespace=namespace,
             include_pipeline_manifest=True,
         ),

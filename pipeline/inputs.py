@@ -10,8 +10,8 @@ from pathlib import Path
 from components.core.defaults import BACKBONE
 from components.core.errors import UserError
 from components.core.layout import input_prefix
+from components.core.recipe import choose_recipe
 from components.core.store import open_store
-from components.train.recipes import choose_recipe
 from pipeline.parameters import Parameters
 from pipeline.source import check_source
 
@@ -27,7 +27,7 @@ def check_inputs(parameters: Parameters) -> None:
     )
     if recipe.backbone != BACKBONE:
         # Imported late: torch takes seconds to import, and the default needs no check.
-        from components.train.backbones import check_backbone
+        from components.train.network.backbones import check_backbone
 
         check_backbone(recipe.backbone)
     for name in PLACES:

@@ -33,8 +33,19 @@ class StepResources:
     timeout: int
     retries: int
 
+    @property
+    def retry_window(self) -> int:
+        """Seconds from the start of the first attempt within which the last one may still end.
+
+        Argo counts a retry's maximum duration from there, and ends an attempt that runs beyond it.
+        """
+        pauses = sum(BACKOFF_SECONDS * BACKOFF_FACTOR**retry for retry in range(self.retries))
+        return (self.retries + 1) * self.timeout + pauses
+
 
 HOUR = 3600
+BACKOFF_SECONDS = 60
+BACKOFF_FACTOR = 2
 # Every step but deploy may be repeated: it writes under the fingerprint of its inputs, or only its own outputs.
 # A deployment that failed has put the old version back; whether to try again is for a person to say.
 STEPS = {
@@ -45,7 +56,6 @@ STEPS = {
     "tune_plan": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=600, retries=2),
     "tune_trial": StepResources(("4", "4"), ("16Gi", "16Gi"), timeout=24 * HOUR, retries=3),
     "tune_select": StepResources(("100m", "1"), ("1Gi", "4Gi"), timeout=600, retries=2),
-    "tune_not": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=600, retries=2),
     "train_job": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=24 * HOUR, retries=3),
     "evaluate": StepResources(("2", "4"), ("4Gi", "8Gi"), timeout=2 * HOUR, retries=2),
     "champion": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
@@ -56,7 +66,7 @@ STEPS = {
 
 
 GPU_STEPS = ("train", "tune_trial")
-TRAIN_IMAGE_STEPS = ("train", "tune_plan", "tune_trial", "tune_select", "tune_not")
+TRAIN_IMAGE_STEPS = ("train", "tune_plan", "tune_trial", "tune_select")
 
 
 @dataclass(frozen=True)
@@ -170,7 +180,12 @@ class Placement:
             self._off_gpu_pool(task, resources)
         kubernetes.set_timeout(task, resources.timeout)
         if self.retries and resources.retries:
-            task.set_retry(resources.retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="900s")
+            task.set_retry(
+                resources.retries,
+                backoff_duration=f"{BACKOFF_SECONDS}s",
+                backoff_factor=BACKOFF_FACTOR,
+                backoff_max_duration=f"{resources.retry_window}s",
+            )
         # Optional, so that a cluster with workload identity needs no keys, and so that a missing secret is a sentence
         # from the store at once, and not a pod that waits for it until its timeout.
         kubernetes.use_secret_as_env(task, STORE_NAME, {key: key for key in STORE_SECRET_KEYS}, optional=True)
@@ -180,6 +195,9 @@ class Placement:
         kubernetes.add_pod_label(task, "app.kubernetes.io/component", step.replace("_", "-"))
 
     def _on_gpu_pool(self, task: dsl.PipelineTask, pool: GpuPool) -> None:
+        # The SDK does not count what these setters are given among the inputs of a task, so inside a group (an exit
+        # handler, a loop) the group would lack them, and KFP's driver fails.
+        task.register_pipeline_channels(list(pool))
         task.set_cpu_request(pool.train_cpu)
         task.set_cpu_limit(pool.train_cpu)
         task.set_memory_request(pool.train_memory)

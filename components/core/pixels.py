@@ -9,8 +9,19 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
-from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import (
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+    features,
+)
+
+from components.core.reasons import Reason
 
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 # Named here so that Pillow knows them without loading its fifty plug-ins.
@@ -42,9 +53,9 @@ DEFAULT_LIMITS = Limits()
 
 
 class ImageRejected(Exception):
-    """The bytes are no photo that can be counted. `reason` is one of a few words, `message` one sentence."""
+    """The bytes are no photo that can be counted. `message` is one sentence."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -73,7 +84,7 @@ def decode_with_info(data: bytes, size: int, limits: Limits = DEFAULT_LIMITS) ->
     try:
         image.load()
     except Exception as error:  # decoders raise whatever hostile bytes make them raise
-        raise ImageRejected("corrupt", f"The {_format_of(image)} image is damaged or incomplete.") from error
+        raise ImageRejected(Reason.CORRUPT, f"The {_format_of(image)} image is damaged or incomplete.") from error
     _check_size(image.size, limits)  # the first frame of a GIF may be larger than its header says
     squashed = _as_rgb(image)
     if squashed.size != (size, size):
@@ -85,12 +96,18 @@ def decode_with_info(data: bytes, size: int, limits: Limits = DEFAULT_LIMITS) ->
     return np.asarray(squashed), info
 
 
+def decoder_versions() -> dict[str, str]:
+    """Versions of what turns bytes into pixels here: with others the same photo may have other pixels."""
+    codecs = ("jpg", "libjpeg_turbo", "zlib", "webp")
+    return {"pillow": PIL.__version__} | {name: str(features.version(name)) for name in codecs}
+
+
 def _open(data: bytes, limits: Limits) -> Image.Image:
     if not data:
-        raise ImageRejected("empty", "The image is empty (0 bytes).")
+        raise ImageRejected(Reason.EMPTY, "The image is empty (0 bytes).")
     if len(data) > limits.max_bytes:
         raise ImageRejected(
-            "too_many_bytes", f"The image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted."
+            Reason.TOO_MANY_BYTES, f"The image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted."
         )
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         _check_size(_webp_size(data), limits)  # Pillow allocates a WebP's whole canvas when it opens it
@@ -98,16 +115,17 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
     except Image.DecompressionBombError as error:
         accepted = f"at most {limits.max_pixels:,} are accepted"
-        raise ImageRejected("too_many_pixels", f"The image has far too many pixels; {accepted}.") from error
+        raise ImageRejected(Reason.TOO_MANY_PIXELS, f"The image has far too many pixels; {accepted}.") from error
     except UnidentifiedImageError as error:
         raise ImageRejected(
-            "not_an_image", f"These bytes are no image that can be read; send one of {', '.join(ACCEPTED_FORMATS)}."
+            Reason.NOT_AN_IMAGE,
+            f"These bytes are no image that can be read; send one of {', '.join(ACCEPTED_FORMATS)}.",
         ) from error
     except Exception as error:  # see decode_squashed
-        raise ImageRejected("corrupt", "The header of the image is damaged.") from error
+        raise ImageRejected(Reason.CORRUPT, "The header of the image is damaged.") from error
     _check_size(image.size, limits)
     if _format_of(image) == "JPEG" and data.count(b"\xff\xda") > limits.max_scans:
-        raise ImageRejected("too_many_scans", f"The JPEG has more than {limits.max_scans} scans.")
+        raise ImageRejected(Reason.TOO_MANY_SCANS, f"The JPEG has more than {limits.max_scans} scans.")
     return image
 
 
@@ -120,11 +138,11 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
     width, height = size
     if min(size) < limits.min_side:
         raise ImageRejected(
-            "too_small", f"The image has {width}×{height} pixels; each side needs at least {limits.min_side}."
+            Reason.TOO_SMALL, f"The image has {width}×{height} pixels; each side needs at least {limits.min_side}."
         )
     if max(size) > limits.max_side or width * height > limits.max_pixels:
         raise ImageRejected(
-            "too_many_pixels",
+            Reason.TOO_MANY_PIXELS,
             f"The image has {width}×{height} pixels; at most {limits.max_pixels:,} and {limits.max_side:,} a side "
             "are accepted.",
         )
@@ -134,7 +152,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     """Width and height from a WebP's first chunk (RFC 9649, sections 2.5 to 2.7)."""
     kind, body = data[12:16], data[20:30]
     if len(body) < 10:
-        raise ImageRejected("corrupt", "The header of the image is damaged.")
+        raise ImageRejected(Reason.CORRUPT, "The header of the image is damaged.")
     if kind == b"VP8X":
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
     if kind == b"VP8L":

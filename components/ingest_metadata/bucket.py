@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from components.core.concurrent import Threads, in_order
 from components.core.layout import IMAGE_ID, METADATA_PREFIX, state_prefix
+from components.core.reasons import PASSING, Reason
 from components.core.records import RECORDS_SCHEMA, Record, Reject
 from components.core.store import ObjectCorrupt, ObjectInfo, ObjectMissing, Store
 from components.ingest_metadata.parse import BadMetadata, parse_metadata
@@ -133,15 +134,15 @@ class BucketReader:
     def _read_one(self, entry: ObjectInfo) -> Outcome:
         image_id = image_id_of(entry.key)
         if image_id is None:
-            return Reject(entry.key, "outside the layout", f"the key is not {METADATA_PREFIX}<digits>.json")
+            return Reject(entry.key, Reason.OUTSIDE_THE_LAYOUT, f"the key is not {METADATA_PREFIX}<digits>.json")
         try:
             return parse_metadata(image_id, self.source.fetch(entry.key))
         except BadMetadata as error:
             return Reject(entry.key, error.reason, str(error))
         except ObjectMissing:
-            return Reject(entry.key, "missing", "it was listed, but is not there")
+            return Reject(entry.key, Reason.MISSING, "it was listed, but is not there")
         except ObjectCorrupt as error:
-            return Reject(entry.key, "damaged", str(error))
+            return Reject(entry.key, Reason.DAMAGED, str(error))
 
     def _part_key(self, name: str) -> str:
         return f"{self.prefix}{name}.parquet"
@@ -168,7 +169,7 @@ def _packed(entries: list[ObjectInfo], outcomes: list[Outcome]) -> bytes:
     rows: list[tuple[object, ...]] = []
     for entry, outcome in zip(entries, outcomes, strict=True):
         # What may be right the next time is asked for again the next time.
-        passing = isinstance(outcome, Reject) and outcome.reason in ("missing", "damaged")
+        passing = isinstance(outcome, Reject) and outcome.reason in PASSING
         reason = (outcome.reason, outcome.detail) if isinstance(outcome, Reject) else (None, None)
         record = vars(outcome).values() if isinstance(outcome, Record) else _NO_RECORD
         rows.append((entry.key, "" if passing else entry.etag, *reason, *record))

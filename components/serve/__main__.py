@@ -18,16 +18,14 @@ def main() -> None:
             bind(options.host, options.grpc_port).close()  # gRPC binds it itself; this gives the clear message
 
         from components.serve.model import BinCounter
-        from components.serve.repository import BundleRepository
 
         model = BinCounter(options.model_name, bundle, options.engine)
         model.load()
-        repository = BundleRepository(options.repository, options.model_name, options.engine)
-        server = CountingServer(options, repository)
+        server = CountingServer(options, model)
         port = http_socket.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         print(f"Serving {options.model_name} version {model.version} on http://{host}:{port}", flush=True)
-        server.serve(model, http_socket)
+        server.serve(http_socket)
 
 
 if __name__ == "__main__":

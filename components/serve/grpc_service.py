@@ -18,13 +18,12 @@ from components.serve.kserve_lean import (
 )
 from components.serve.limits import HttpLimits
 from components.serve.metrics import REJECTED
+from components.serve.model import Models
 from components.serve.refusal import Refusal
-from components.serve.repository import BundleRepository
 
 logger = logging.getLogger(__name__)
 _STATUS = {
     404: grpc.StatusCode.NOT_FOUND,
-    409: grpc.StatusCode.FAILED_PRECONDITION,
     503: grpc.StatusCode.UNAVAILABLE,
 }
 
@@ -34,6 +33,8 @@ class Interceptor(aio.ServerInterceptor):
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Wrap a method's handler."""
+        if _is_change(details.method):
+            return None  # the method is not implemented
         handler = await continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler
@@ -63,15 +64,15 @@ class Interceptor(aio.ServerInterceptor):
 class Servicer(InferenceServicer):
     """KServe's servicer, with image files in BYTES tensors."""
 
-    def __init__(self, dataplane: Any, extension: Any, repository: BundleRepository, max_photos: int) -> None:
+    def __init__(self, dataplane: Any, extension: Any, models: Models, max_photos: int) -> None:
         super().__init__(dataplane, extension)
-        self._repository = repository
+        self._models = models
         self._max_photos = max_photos
 
     async def ModelInfer(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802, ARG002
         """Count photos."""
         with counted("grpc"):
-            model = loaded_model(self._repository, request.model_name, request.model_version or None)
+            model = loaded_model(self._models, request.model_name, request.model_version or None)
             parsed = v2.V2Request(
                 request.id,
                 v2.photos_from_tensors(_tensors(request), self._max_photos, base64_values=False),
@@ -89,7 +90,7 @@ class Servicer(InferenceServicer):
 
     async def ModelMetadata(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802, ARG002
         """Name, versions, inputs and outputs of a model."""
-        model = loaded_model(self._repository, request.name, request.version or None)
+        model = loaded_model(self._models, request.name, request.version or None)
         return grpc_predict_v2_pb2.ModelMetadataResponse(
             name=request.name,
             versions=[model.version],
@@ -98,15 +99,10 @@ class Servicer(InferenceServicer):
             outputs=model.get_output_types(),
         )
 
-    async def RepositoryModelLoad(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802, ARG002
-        """Load a model beside those that are loaded."""
-        await self._repository.load(request.model_name)
-        return grpc_predict_v2_pb2.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
 
-    async def RepositoryModelUnload(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802, ARG002
-        """Forget a model."""
-        await self._repository.unload_model(request.model_name)
-        return grpc_predict_v2_pb2.RepositoryModelUnloadResponse(model_name=request.model_name, isUnloaded=True)
+def _is_change(method: str) -> bool:
+    """Whether a method would load or unload models, which is nobody's business on this port."""
+    return method.rpartition("/")[2].startswith("RepositoryModel")
 
 
 def _tensors(request: Any) -> list[v2.Tensor]:

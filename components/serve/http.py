@@ -25,10 +25,9 @@ from components.serve.kserve_lean import (
     metrics_handler,
 )
 from components.serve.metrics import REQUESTS
-from components.serve.model import BinCounter
+from components.serve.model import BinCounter, Models
 from components.serve.openapi import ERRORS, INFER_BODY, PREDICT_BODY, QUANTITY_PARAMETER
 from components.serve.refusal import Refusal, bad_request, overloaded
-from components.serve.repository import BundleRepository
 
 PAGE = Path(__file__).parent / "page"
 
@@ -42,10 +41,10 @@ class Health(Protocol):
 
 
 class Routes:
-    """The routes, over the models that are loaded."""
+    """The routes, over the model that is served."""
 
-    def __init__(self, repository: BundleRepository, health: Health, max_photos: int) -> None:
-        self._repository = repository
+    def __init__(self, models: Models, health: Health, max_photos: int) -> None:
+        self._models = models
         self._health = health
         self._max_photos = max_photos
 
@@ -55,7 +54,6 @@ class Routes:
         predict = {"requestBody": PREDICT_BODY, "parameters": [QUANTITY_PARAMETER]}
         infer = {"requestBody": INFER_BODY}
         model, version = "/v2/models/{model_name}", "/v2/models/{model_name}/versions/{model_version}"
-        stored = "/v2/repository/models/{model_name}"
         router = APIRouter(responses=ERRORS)
         router.add_api_route("/", dataplane.live)
         router.add_api_route("/metrics", metrics_handler, include_in_schema=False)
@@ -72,9 +70,6 @@ class Routes:
         router.add_api_route(f"{version}/ready", self.version_ready)
         router.add_api_route(f"{model}/infer", self.infer, methods=["POST"], openapi_extra=infer)
         router.add_api_route(f"{version}/infer", self.infer, methods=["POST"], openapi_extra=infer)
-        router.add_api_route("/v2/repository/index", self.index, methods=["POST"])
-        router.add_api_route(f"{stored}/load", self.load, methods=["POST"])
-        router.add_api_route(f"{stored}/unload", self.unload, methods=["POST"])
         router.add_api_route("/ui", self.page, include_in_schema=False)
         router.add_api_route("/ui/{name}", self.page, include_in_schema=False)
         app.include_router(router)
@@ -87,7 +82,7 @@ class Routes:
     async def predict(self, model_name: str, request: Request) -> Response:
         """Count the items in photos: an image file as the body, a form with files, or JSON with base64."""
         with counted("v1"):
-            model = loaded_model(self._repository, model_name)
+            model = loaded_model(self._models, model_name)
             photos = await self._v1_photos(request, model)
             answers = await count_photos(model, photos)
             return Response(v1.encode(answers, model.version), media_type="application/json")
@@ -95,7 +90,7 @@ class Routes:
     async def infer(self, model_name: str, request: Request, model_version: str | None = None) -> Response:
         """Count the items in photos by the Open Inference Protocol: JSON, or JSON and binary tensors."""
         with counted("v2"):
-            model = loaded_model(self._repository, model_name, model_version)
+            model = loaded_model(self._models, model_name, model_version)
             with model.counter.receiving():
                 body = await request.body()
                 json_length = request.headers.get(v2.JSON_LENGTH_HEADER)
@@ -140,7 +135,7 @@ class Routes:
 
     async def metadata(self, model_name: str, model_version: str | None = None) -> dict[str, Any]:
         """Name, versions, inputs and outputs of a model."""
-        model = loaded_model(self._repository, model_name, model_version)
+        model = loaded_model(self._models, model_name, model_version)
         return {
             "name": model_name,
             "versions": [model.version],
@@ -153,32 +148,14 @@ class Routes:
         """Whether a model takes requests."""
         if ":" in model_name:  # of a verb, which wants POST; a model's name holds no colon
             raise HTTPException(405, headers={"Allow": "POST"})
-        model = self._repository.model(model_name)
+        model = self._models.model(model_name)
         if not model.ready or self._health.is_draining:
             raise ModelNotReady(model_name)
         return {"name": model_name, "ready": True}
 
     async def version_ready(self, model_name: str, model_version: str) -> dict[str, Any]:
         """Whether a version of a model takes requests."""
-        return {"name": model_name, "ready": loaded_model(self._repository, model_name, model_version).ready}
-
-    async def index(self) -> list[dict[str, str]]:
-        """The models that are loaded."""
-        return [
-            {"name": name, "version": model.version, "state": "READY" if model.ready else "UNAVAILABLE", "reason": ""}
-            for name, model in self._repository.get_models().items()
-            if isinstance(model, BinCounter)
-        ]
-
-    async def load(self, model_name: str) -> dict[str, Any]:
-        """Load a model of the repository beside those that are loaded."""
-        await self._repository.load(model_name)
-        return {"name": model_name, "load": True}
-
-    async def unload(self, model_name: str) -> dict[str, Any]:
-        """Forget a model."""
-        await self._repository.unload_model(model_name)
-        return {"name": model_name, "unload": True}
+        return {"name": model_name, "ready": loaded_model(self._models, model_name, model_version).ready}
 
     async def page(self, name: str = "index.html") -> Response:
         """The page for people, and its parts."""
@@ -187,9 +164,9 @@ class Routes:
         return FileResponse(PAGE / name, headers=_PAGE_HEADERS)
 
 
-def loaded_model(repository: BundleRepository, name: str, version: str | None = None) -> BinCounter:
+def loaded_model(models: Models, name: str, version: str | None = None) -> BinCounter:
     """A model that can take a request now. Raises ModelNotReady and Refusal."""
-    model = repository.model(name, version)
+    model = models.model(name, version)
     if not model.ready:
         raise ModelNotReady(name)
     if model.counter.is_full:

@@ -1,12 +1,11 @@
 """The KServe model: a bundle behind an engine. Protocols hand it photos and get answers."""
 
-from pathlib import Path
-
 from components.core.bundle import Bundle, bundle_version
 from components.serve.answers import Answer, Photo
 from components.serve.engine import Engine, EngineOptions
-from components.serve.kserve_lean import Model, ModelNotReady
+from components.serve.kserve_lean import Model, ModelNotReady, ModelRepository
 from components.serve.metrics import CONFIDENCE, COUNTS, MODEL_INFO, Drift
+from components.serve.refusal import Refusal
 
 
 class BinCounter(Model):
@@ -17,13 +16,9 @@ class BinCounter(Model):
         self.bundle = bundle
         self.version = bundle_version(bundle.folder)
         self._options = options
-        self._drift = Drift(name, bundle.info.validation_counts)
+        baseline = bundle.info.drift_baseline  # none in a bundle whose baseline would be of counts in range alone
+        self._drift = None if baseline is None else Drift(name, self.version, baseline)
         self._counter: Engine | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where the bundle lies."""
-        return self.bundle.folder
 
     @property
     def counter(self) -> Engine:
@@ -48,12 +43,15 @@ class BinCounter(Model):
             runtime = self._counter.runtime
             MODEL_INFO.remove(self.name, self.version, runtime.name, runtime.precision)
             self._counter.close()
+            if self._drift is not None:
+                self._drift.close()
             self._counter = None
 
     async def predict(self, payload: list[Photo], headers: dict[str, str] | None = None) -> list[Answer]:  # noqa: ARG002
         """Count photos. Raises Refusal."""
         answers = await self.counter.count(payload)
-        self._drift.add(answer.count for answer in answers)
+        if self._drift is not None:
+            self._drift.add((answer.count, answer.out_of_range) for answer in answers)
         confidence = CONFIDENCE.labels(self.name)
         for answer in answers:
             COUNTS.labels(self.name, answer.count).inc()
@@ -74,3 +72,21 @@ class BinCounter(Model):
         if self.bundle.info.has_out_of_range:
             outputs.append({"name": "out_of_range", "datatype": "FP32", "shape": [-1]})
         return outputs
+
+
+class Models(ModelRepository):
+    """The one model that is served, as KServe looks for it."""
+
+    def __init__(self, model: BinCounter) -> None:
+        super().__init__(str(model.bundle.folder))
+        self._model = model
+        self.update(model)
+
+    def model(self, name: str, version: str | None = None) -> BinCounter:
+        """The model of that name. Raises Refusal, also when another version than the one asked for is served."""
+        model = self._model
+        if name != model.name:
+            raise Refusal(404, "unknown_model", f"There is no model {name!r:.60}; {model.name} is served.")
+        if version is not None and version != model.version:
+            raise Refusal(404, "unknown_model", f"Version {version!r:.60} of {name} is not served; {model.version} is.")
+        return model

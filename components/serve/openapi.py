@@ -16,7 +16,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         400: "The request cannot be read; the error says why and what is accepted",
         404: "No such model or version",
         408: "The body came too slowly",
-        409: "Not possible now",
         413: "Too large, or too many photos",
         415: "A content type that is not accepted",
         422: "A parameter of the wrong type",

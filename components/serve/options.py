@@ -18,7 +18,6 @@ class ServeOptions:
 
     model_dir: Path
     model_name: str
-    repository: Path
     host: str
     http_port: int
     grpc_port: int
@@ -39,7 +38,6 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
     add = parser.add_argument
     add("--model_dir", type=Path, default=MOUNTED, help="folder of the bundle that train wrote")
     add("--model_name", default=MODEL_NAME, help="name in the endpoint's path")
-    add("--repository", type=Path, help="folder whose sub-folders may be loaded by name (default: model_dir's parent)")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every network interface")
     add("--http_port", type=_port, default=8080, help="HTTP port; 0 takes a free one")
     add("--grpc_port", type=_port, default=8081, help="gRPC port")
@@ -60,7 +58,6 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
     return ServeOptions(
         model_dir=given.model_dir,
         model_name=given.model_name,
-        repository=given.repository or given.model_dir.absolute().parent,
         host=given.host,
         http_port=given.http_port,
         grpc_port=given.grpc_port,

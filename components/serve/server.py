@@ -14,9 +14,8 @@ from components.serve.guard import Guard, protocol_with_limits
 from components.serve.http import Routes
 from components.serve.kserve_lean import ModelServer, RESTServer, _RefreshingServer
 from components.serve.limits import HttpLimits
-from components.serve.model import BinCounter
+from components.serve.model import BinCounter, Models
 from components.serve.options import ServeOptions
-from components.serve.repository import BundleRepository
 
 # SIGTERM: answers ask clients to close their connections, new ones are still taken, until none is open or this is
 # over …
@@ -26,18 +25,19 @@ FINISH_SECONDS = 6.0
 
 
 class CountingServer(ModelServer):
-    """kserve.ModelServer for one bundle and those that are loaded beside it."""
+    """kserve.ModelServer for one bundle."""
 
-    def __init__(self, options: ServeOptions, repository: BundleRepository) -> None:
+    def __init__(self, options: ServeOptions, model: BinCounter) -> None:
+        self._model = model
+        self._models = Models(model)
         super().__init__(
             http_port=options.http_port,
             grpc_port=options.grpc_port,
             enable_grpc=options.enable_grpc,
             enable_latency_logging=False,
-            registered_models=repository,
+            registered_models=self._models,
         )
         self._options = options
-        self._repository = repository
         self._stopping: asyncio.Event | None = None
 
     @property
@@ -45,14 +45,12 @@ class CountingServer(ModelServer):
         """True from the moment the server was asked to stop."""
         return self._stopping is not None and self._stopping.is_set()
 
-    def serve(self, model: BinCounter, http_socket: socket.socket) -> None:
-        """Serve a model that is ready on a socket that is bound, until SIGTERM or SIGINT."""
-        self._register_and_check_atleast_one_model_is_ready([model])
+    def serve(self, http_socket: socket.socket) -> None:
+        """Serve the model, which is ready, on a socket that is bound, until SIGTERM or SIGINT."""
         rest = _Rest(self, http_socket)
         with asyncio.Runner(loop_factory=rest.config.get_loop_factory()) as runner:
             runner.run(self._run(rest))
-        for loaded in list(self._repository.get_models().values()):
-            loaded.stop()
+        self._model.stop()
 
     async def _run(self, rest: "_Rest") -> None:
         self._stopping = asyncio.Event()
@@ -62,9 +60,7 @@ class CountingServer(ModelServer):
         serving = [asyncio.create_task(rest.start())]
         grpc_server = None
         if self.enable_grpc:
-            servicer = Servicer(
-                self.dataplane, self.model_repository_extension, self._repository, self._options.max_photos
-            )
+            servicer = Servicer(self.dataplane, self.model_repository_extension, self._models, self._options.max_photos)
             address = f"{_bracketed(self._options.host)}:{self.grpc_port}"
             grpc_server = GrpcServer(servicer, address, self.limits)
             serving.append(asyncio.create_task(grpc_server.start()))
@@ -83,7 +79,7 @@ class CountingServer(ModelServer):
 
     def routes(self) -> Routes:
         """The routes that take the place of KServe's own."""
-        return Routes(self._repository, self, self._options.max_photos)
+        return Routes(self._models, self, self._options.max_photos)
 
 
 class _QuietServer(_RefreshingServer):

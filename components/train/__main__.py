@@ -11,9 +11,10 @@ def main() -> None:
     """Read the arguments and run the step."""
     arguments = _parser().parse_args()
     with reported():
-        from components.train.distributed import joined
-        from components.train.recipes import choose_recipe
-        from components.train.train import Job, Outputs, train
+        from components.core.recipe import choose_recipe
+        from components.train.job import Job, Outputs
+        from components.train.loop.distributed import joined
+        from components.train.train import train
         from components.train.trials import read_trials
 
         recipe = choose_recipe(

@@ -30,9 +30,10 @@ def train(
     from components.core.errors import reported
 
     with reported():
-        from components.train.distributed import joined
-        from components.train.recipes import choose_recipe
-        from components.train.train import Job, Outputs, train
+        from components.core.recipe import choose_recipe
+        from components.train.job import Job, Outputs
+        from components.train.loop.distributed import joined
+        from components.train.train import train
         from components.train.trials import read_trials
 
         chosen = choose_recipe(recipe, epochs, image_size, backbone, overrides)

@@ -1,11 +1,44 @@
-"""What the trials of a study came to, and how a report shows it."""
+"""The trials of a study: which there are, what they came to, and how a report shows it."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from components.core.errors import UserError
 from components.core.report import SERIES, Report, new_axes
+
+
+class Trial(BaseModel):
+    """One trial: its number from 0 among `trials`, and the arguments of `train` that all of them share.
+
+    It names everything that it depends on, so that whoever caches a trial judges by this alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    trials: int
+    recipe: str
+    epochs: int
+    image_size: int
+    backbone: str
+    weights: str
+    overrides: str
+    max_count: int
+    seed: int
+
+
+# Stands in for a trial where no study is wanted: a loop over nothing at all fails on Kubeflow.
+NOTHING_TO_TRY = "none"
+
+
+def plan_trials(tune: bool, first: Trial) -> list[str]:
+    """The trials of a study as texts, one for each pass of a loop; without a study one that says so."""
+    if not tune:
+        return [NOTHING_TO_TRY]
+    return [first.model_copy(update={"number": number}).model_dump_json() for number in range(first.trials)]
 
 
 class TrialResult(BaseModel):
@@ -34,6 +67,36 @@ def best_of(results: Sequence[TrialResult]) -> TrialResult:
         reason = results[0].reason if results else "there were none"
         raise UserError(f"All {len(results)} trials failed, the first because: {reason}")
     return min(good, key=lambda result: (result.loss, result.trial))
+
+
+def read_results(paths: Sequence[Path]) -> list[TrialResult]:
+    """Read trials' results back, in the order of their numbers; none where there was nothing to try.
+
+    Raises UserError for a file that is no result.
+    """
+    try:
+        texts = [path.read_text() for path in paths]
+        results = [TrialResult.model_validate_json(text) for text in texts if text != NOTHING_TO_TRY]
+    except (OSError, ValidationError) as error:
+        raise UserError(f"A trial's result cannot be read ({error}); run the trials again.") from error
+    return sorted(results, key=lambda result: result.trial)
+
+
+def chosen_overrides(results: Sequence[TrialResult], overrides: str) -> str:
+    """The overrides that the final model is trained with: those given, and over them the best trial's, if any."""
+    if not results:
+        return overrides
+    return json.dumps({**json.loads(overrides or "{}"), **best_of(results).overrides})
+
+
+def write_study(results: Sequence[TrialResult], path: Path) -> None:
+    """Write the trials' page."""
+    report = Report("Tuning")
+    if results:
+        draw_study(report, results)
+    else:
+        report.text("No study was asked for: the model is trained with the overrides as given.")
+    report.write(path)
 
 
 def write_trials(results: Sequence[TrialResult]) -> str:

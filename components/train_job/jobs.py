@@ -55,8 +55,11 @@ class Jobs:
         return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
     def log(self, pod: str) -> list[str]:
-        """Lines that a pod has written so far, each behind its time; none while there is no log."""
+        """Lines that a pod has written so far, each behind its time; none while there is no log.
+
+        The carriage returns of a progress bar stay inside the line: only what the kubelet put its time before is one.
+        """
         try:
-            return self.cluster.log(f"{self.pods_path}/{pod}", CONTAINER, timestamps="true").splitlines()
+            return self.cluster.log(f"{self.pods_path}/{pod}", CONTAINER, timestamps="true").split("\n")
         except AwayError:
             return []

@@ -19,8 +19,8 @@ import requests
 import yaml
 from kubernetes import client
 
-from pipeline.local_store import free_ports
-from tests.deploy.kubernetes_api import kubeconfig
+from components.core.ports import free_ports
+from tests.fakes.kubernetes_api import kubeconfig
 from tests.schemas import CRDS
 
 Object = dict[str, Any]

@@ -19,7 +19,7 @@ from typing import Any
 import requests
 
 from tests.cluster.control_plane import ADMIN, STEPS, ControlPlane
-from tests.deploy.kserve_cluster import NAMESPACE
+from tests.fakes.kserve_cluster import NAMESPACE
 
 Object = dict[str, Any]
 ROOTS = {

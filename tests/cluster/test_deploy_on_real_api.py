@@ -11,7 +11,6 @@ import pytest
 
 from components.core.registry import Registry
 from tests.cluster.real_api import RealApi, node
-from tests.deploy.kserve_cluster import KServeCluster, running
 from tests.deploy.test_kserve import (  # noqa: F401 - fixtures, and the scenarios that are to run here
     World,
     granted,
@@ -42,6 +41,7 @@ from tests.deploy.test_kserve import (  # noqa: F401 - fixtures, and the scenari
     test_what_the_platform_says_about_scaling_stays,
     test_what_works_beside_but_not_in_place_is_put_back,
 )
+from tests.fakes.kserve_cluster import KServeCluster, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

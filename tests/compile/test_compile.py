@@ -178,6 +178,19 @@ def test_every_step_but_deploy_is_tried_again_with_backoff(compile_for):
                 assert (policy["backoffDuration"], policy["backoffFactor"]) == ("60s", 2.0), name
 
 
+@pytest.mark.parametrize("train_timeout", [STEPS["train"].timeout, 600])
+def test_a_pod_that_is_lost_at_the_end_of_every_attempt_still_has_its_last_one(compile_for, train_timeout):
+    """Argo counts the window from the start of the first attempt, and ends what runs beyond it."""
+    ir, executors = compile_for(preset_name="gke", train_timeout=train_timeout)
+    with_retries = {name: task["retryPolicy"] for name, task in tasks(ir).items() if "retryPolicy" in task}
+    assert len(with_retries) == len(STEPS) - 2  # all but deploy, and train_job, which is not in this pipeline
+    for name, policy in with_retries.items():
+        timeout = int(executors[f"exec-{name}"]["activeDeadlineSeconds"])
+        attempts = policy["maxRetryCount"] + 1
+        pauses = sum(60 * 2**retry for retry in range(policy["maxRetryCount"]))
+        assert int(policy["backoffMaxDuration"].removesuffix("s")) >= attempts * timeout + pauses, name
+
+
 def test_retries_can_be_switched_off(compile_for):
     ir, _ = compile_for(preset_name="gke", retries=False)
     assert not any("retryPolicy" in task for task in tasks(ir).values())
@@ -258,6 +271,7 @@ def test_kubernetes_objects_of_the_pipeline_fit_the_crds(tmp_path):
     assert [custom_problem(pipeline), custom_problem(version)] == [None, None]
     assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
     assert version["metadata"]["name"] == "bin-counter-abc-123"
+    assert version["spec"]["displayName"] == "abc-123"
 
 
 def test_names_of_images_agree_in_the_makefile_and_the_code():

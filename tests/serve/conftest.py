@@ -90,9 +90,8 @@ def _wait(process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """One server for many tests; beside its model lies `second`, which may be loaded."""
+    """One server for many tests."""
     folder = tmp_path_factory.mktemp("serve")
-    model = write_small_bundle(folder / "first").folder
-    write_small_bundle(folder / "second", shift=1.0)
+    model = write_small_bundle(folder / "model").folder
     with running(model, folder / "log", "--max_photos", "8") as it:
         yield it

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from components.core.layout import DATA_BUCKET, shard_key
+from components.core.recipe import choose_recipe
 from components.core.records import write_splits
 from components.core.shards import Shard, ShardIndex, ShardWriter
 from components.core.store import open_store
-from components.train.distributed import Processes
-from components.train.recipes import choose_recipe
-from components.train.train import Job
+from components.train.job import Job
+from components.train.loop.distributed import Processes
 
 DATA_URI = f"s3://{DATA_BUCKET}"
 TINY = "test_efficientnet"  # timm's own network for tests, 0.4 million weights

@@ -19,15 +19,14 @@ from torch import nn
 from components.core.errors import UserError
 from components.core.pixel_cache import PixelCache, open_pixels
 from components.core.pixels import decode_squashed
+from components.core.recipe import RECIPES, choose_recipe
 from components.core.shards import ShardIndex, read_images
-from components.train import augment
-from components.train.backbones import create_backbone
-from components.train.data import epoch_order, share_of
-from components.train.losses import class_weights, losses, soft_labels
-from components.train.model import Calibration, Classes, Normalise, Served
-from components.train.optimise import create_optimiser, learning_rate_at
-from components.train.recipes import RECIPES, choose_recipe
-from components.train.serving import Measured, choose
+from components.train.loop import augment
+from components.train.loop.batches import epoch_order, share_of
+from components.train.loop.optimise import class_weights, create_optimiser, learning_rate_at, losses, soft_labels
+from components.train.network.backbones import create_backbone
+from components.train.network.model import Calibration, Classes, Normalise, Served
+from components.train.network.serving import Measured, choose
 from tests.train.conftest import DATA_URI, TINY, store_bins
 
 # --- the network

@@ -13,8 +13,9 @@ import torch
 
 from components.core.errors import UserError
 from components.core.store import open_store
-from components.train.checkpoint import Checkpoints
-from components.train.train import Outputs, train
+from components.train.job import Outputs
+from components.train.loop.checkpoint import Checkpoints
+from components.train.train import train
 from tests.train.conftest import ALONE, DATA_URI, TINY, SmallData
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,14 +12,15 @@ from scipy.special import softmax
 from components.core.bundle import read_bundle
 from components.core.errors import UserError
 from components.core.pixel_cache import open_pixels
+from components.core.recipe import choose_recipe
 from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
-from components.train.distributed import Processes
-from components.train.export import calibrate
-from components.train.extra import ExtraComparison, Learned
-from components.train.model import Classes
-from components.train.recipes import choose_recipe
-from components.train.train import Job, Outputs, train
+from components.train.job import Job, Outputs
+from components.train.loop.distributed import Processes
+from components.train.network.export import calibrate
+from components.train.network.model import Classes
+from components.train.train import train
+from components.train.watch.extra import ExtraComparison, Learned
 from tests.train.conftest import ALONE, FAST, store_bins
 
 

@@ -6,10 +6,11 @@ import pytest
 from kfp import compiler, dsl, local
 
 from components.core.errors import UserError
-from components.train.train import Outputs, train
-from components.train.trials import TrialResult, best_of, read_trials, write_trials
-from components.train.tuning import BATCH_SIZES, chosen_overrides, run_trial, values_of, write_study
-from components.train.tuning_component import tune_not, tune_plan, tune_select, tune_trial
+from components.train.job import Outputs
+from components.train.train import train
+from components.train.trials import TrialResult, best_of, chosen_overrides, read_trials, write_study, write_trials
+from components.train.tuning.component import tune_plan, tune_select, tune_trial
+from components.train.tuning.study import BATCH_SIZES, run_trial, values_of
 from tests.train.conftest import ALONE, DATA_URI, FAST, TINY
 
 
@@ -87,18 +88,13 @@ def study(
 ) -> str:
     shards = dsl.importer(artifact_uri=index, artifact_class=dsl.Artifact, reimport=False)
     table = dsl.importer(artifact_uri=splits, artifact_class=dsl.Dataset, reimport=False)
-    with dsl.If(tune == True, name="tune"):  # noqa: E712
-        plan = tune_plan(trials=trials)
-        with dsl.ParallelFor(plan.output, parallelism=2) as trial:
-            tried = tune_trial(
-                shard_index=shards.output, splits=table.output, recipe=recipe, epochs=1, image_size=48,
-                backbone=backbone, weights=weights, overrides=overrides, max_count=5, seed=0, data_uri=data_uri,
-                trial=trial, trials=trials,
-            )  # fmt: skip
-        selected = tune_select(results=dsl.Collected(tried.outputs["result"]), overrides=overrides)
-    with dsl.Else(name="keep"):
-        kept = tune_not(overrides=overrides)
-    return dsl.OneOf(selected.outputs["overrides"], kept.outputs["overrides"])
+    planned = tune_plan(
+        tune=tune, trials=trials, recipe=recipe, epochs=1, image_size=48, backbone=backbone, weights=weights,
+        overrides=overrides, max_count=5, seed=0,
+    )  # fmt: skip
+    with dsl.ParallelFor(planned.output, parallelism=2) as trial:
+        tried = tune_trial(shard_index=shards.output, splits=table.output, trial=trial, data_uri=data_uri)
+    return tune_select(results=dsl.Collected(tried.outputs["result"]), overrides=overrides).outputs["overrides"]
 
 
 def test_the_study_compiles(tmp_path):

@@ -17,7 +17,7 @@ from components.train_job.jobs import Jobs
 from components.train_job.launch import Patience, launch, training_arguments
 from components.train_job.manifest import JOB_LABEL, Pool, train_job
 from pipeline.resources import PRESETS
-from tests.deploy.kubernetes_api import ApiServer, serving
+from tests.fakes.kubernetes_api import ApiServer, serving
 from tests.manifests.conftest import of_kind, overlay
 from tests.schemas import custom_problem
 
@@ -161,6 +161,26 @@ def test_a_job_that_completes_brings_its_files_back_prints_its_log_and_is_remove
     printed = capsys.readouterr().out
     assert printed.count("epoch 1") == printed.count("epoch 2") == 1
     assert api.all("trainjobs", NAMESPACE) == []
+
+
+def test_the_log_is_passed_on_whole_also_around_progress_bars(api, jobs, files, tmp_path, capsys):
+    """A bar returns to the start of its line again and again; the kubelet puts a time before whole lines only."""
+    inputs, outputs = files
+    bar = "\rfeatures:  50%|#####     | 8/16\rfeatures: 100%|##########| 16/16"
+    lines = ["Going on from epoch 2", f"{bar}", "epoch 3: loss 0.51", "epoch 4: loss 0.48"]
+
+    def act(name):
+        api.put("pods", NAMESPACE, pod(name))
+        times = (f"2026-01-01T00:00:00.{place}Z" for place in range(len(lines)))
+        api.logs[f"{name}-node-0-0"] = "".join(f"{time} {line}\n" for time, line in zip(times, lines, strict=True))
+        time.sleep(0.2)
+        leave_outputs(inputs, tmp_path)
+        api.set_status("trainjobs", NAMESPACE, name, condition("Complete"))
+
+    with controller(api, act):
+        launch(jobs, inputs, outputs, ARGUMENTS, POOL, DATA, FAST)
+    printed = capsys.readouterr().out
+    assert [line for line in printed.split("\n") if line in lines] == lines
 
 
 def test_a_launcher_that_was_lost_finds_its_job_again(api, jobs, files, tmp_path, capsys):

@@ -1,0 +1,137 @@
+"""Checkpoints: what a run needs to go on, kept in our bucket under the fingerprint of the inputs, or in a folder."""
+
+import hashlib
+import io
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.core.errors import UserError
+from components.core.layout import state_prefix
+from components.core.store import ObjectMissing, open_store
+
+FILE = "checkpoint.pt"
+_ATTEMPTS = 3
+# JSON of everything that decides the weights: the recipe's fields, the seed, digests of data, first weights and code.
+Description = dict[str, Any]
+
+
+def fingerprint(description: Description) -> str:
+    """SHA-256 over a description; equal inputs have equal fingerprints."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest() -> str:
+    """SHA-256 over the sources of this step: another version of the code never goes on from an older one's state."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class Checkpoints:
+    """Writes and reads the checkpoint of one run.
+
+    `place` is s3://bucket (the key is under the fingerprint there), a folder, or "" for none.
+    """
+
+    place: str
+    description: Description
+    interval: float = 60.0  # seconds between two checkpoints
+    _written: float = field(default_factory=time.monotonic)
+
+    @property
+    def where(self) -> str:
+        """Address of the checkpoint, for people."""
+        return f"{self.place.rstrip('/')}/{self._key()}"
+
+    def due(self) -> bool:
+        """Whether the last one is old enough for a new one."""
+        return bool(self.place) and time.monotonic() - self._written >= self.interval
+
+    def save(self, state: dict[str, Any]) -> bool:
+        """Write the state, whole or not at all. A store that fails is tried again, then reported and passed over."""
+        if not self.place:
+            return False
+        buffer = io.BytesIO()
+        torch.save({"description": json.dumps(self.description), "state": state}, buffer)
+        self._written = time.monotonic()
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._put(buffer.getvalue())
+            except (UserError, OSError) as error:
+                reason = str(error)
+                if attempt + 1 < _ATTEMPTS:
+                    time.sleep(2**attempt)
+            else:
+                return True
+        print(
+            f"No checkpoint was written: {reason} Training goes on; a restart begins from the one before.", flush=True
+        )
+        return False
+
+    def load(self) -> dict[str, Any] | None:
+        """The state to go on from, None where there is none.
+
+        Raises UserError when a folder holds the checkpoint of another run. A damaged one is reported and not used.
+        """
+        data = self._get() if self.place else None
+        if data is None:
+            return None
+        try:
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            theirs, state = json.loads(content["description"]), content["state"]
+        except Exception as error:  # torch raises many kinds for a file that is cut off or no checkpoint
+            print(f"The checkpoint {self.where} is damaged ({type(error).__name__}); training starts anew.", flush=True)
+            return None
+        if theirs != self.description:
+            raise UserError(
+                f"The checkpoint {self.where} belongs to another run ({_difference(theirs, self.description)}); "
+                "give another folder, or remove it to start anew."
+            )
+        return state
+
+    def _key(self) -> str:
+        if self.place.startswith("s3://"):
+            return state_prefix("train", fingerprint(self.description)[:32]) + FILE
+        return FILE
+
+    def _put(self, data: bytes) -> None:
+        if self.place.startswith("s3://"):
+            open_store(self.place).put(self._key(), data)
+            return
+        path = Path(self.place) / FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def _get(self) -> bytes | None:
+        if self.place.startswith("s3://"):
+            try:
+                return open_store(self.place).get(self._key())
+            except ObjectMissing:
+                return None
+        path = Path(self.place) / FILE
+        return path.read_bytes() if path.is_file() else None
+
+
+def _difference(theirs: Description, ours: Description) -> str:
+    """The first field that differs, as people would say it."""
+
+    left, right = ({**one, **one.get("recipe", {})} for one in (theirs, ours))
+    left["recipe"], right["recipe"] = left.get("name"), right.get("name")
+    for key in right:
+        if left.get(key) != right[key]:
+            there, here = (str(value)[:12] for value in (left.get(key), right[key]))
+            return f"{key} is {there} there and {here} here"
+    return "its description differs"
