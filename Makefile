@@ -5,10 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Nothing is installed whose hash is not in a lock: not a package, and not what a source package is built with.
+SYNC = $(BIN)/uv pip sync --quiet --require-hashes --require-build-hashes --build-constraints requirements/build.txt
+
 $(VENV)/ready: requirements/dev.txt requirements/uv.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
-	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/dev.txt
+	@$(SYNC) --python $(BIN)/python requirements/dev.txt
 	@touch $@
 
 .PHONY: help

@@ -100,7 +100,7 @@ test-cluster: $(VENV)/ready ## manifests and deploy against a real API server: K
 
 .venv-checkov/ready: requirements/checkov.txt | $(VENV)/ready
 	@$(BIN)/python -m venv .venv-checkov
-	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-checkov/bin/python requirements/checkov.txt
+	@$(SYNC) --python .venv-checkov/bin/python requirements/checkov.txt
 	@touch $@
 
 .PHONY: checkov
