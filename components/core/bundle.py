@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from components.core.drift import DriftBaseline
 from components.core.errors import UserError
 from components.core.files import folder_whole
 from components.core.stored import Stored
@@ -51,7 +52,8 @@ class BundleInfo(Stored):
     data_fingerprint: str  # digest of the shard index
     training_ids_digest: str  # SHA-256 over the sorted ids the weights were fitted on
     metrics: dict[str, float] = Field(default={})  # figures on the validation subset
-    validation_counts: tuple[int, ...] = ()  # how often each label was predicted on validation, to see drift later
+    validation_counts: tuple[int, ...] = ()  # no longer written: of bins in range alone, which no camera sends alone
+    drift_baseline: DriftBaseline | None = None
     versions: dict[str, str] = Field(default={})
     checksums: dict[str, Digest] = Field(default={})
 

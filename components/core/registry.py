@@ -63,6 +63,17 @@ class Deployment(Stored):
     deployed_at: str
     figures: Figures | None = None
 
+    def told(self) -> str:
+        """The version with its figures, for people."""
+        if self.figures is None:
+            return f"version {self.version}"
+        low, high = self.figures.accuracy_ci95
+        return (
+            f"version {self.version}, accuracy {self.figures.accuracy:.1%} ({low:.1%} to {high:.1%}, baseline "
+            f"{self.figures.baseline_accuracy:.1%}), within one {self.figures.within_one:.1%} of "
+            f"{self.figures.n_test} test bins"
+        )
+
 
 class GoldenAnswer(BaseModel):
     """What evaluate says about one photo, in the server's runtime and precision."""
@@ -174,6 +185,15 @@ class Registry:
         if current is None:
             return ""
         return current.champion if run and current.run == run else current.version
+
+    def last_served(self, champion: str, number: int) -> list[str]:
+        """`champion` and the versions put into service before it, newest first, each once, at most `number` of them.
+
+        What came after the champion does not count, so the answer stays the same while newer versions arrive.
+        """
+        served = [deployment.version for deployment in self.deployments()]
+        until = len(served) - served[::-1].index(champion) if champion in served else 0
+        return list(dict.fromkeys([champion, *served[:until][::-1]]))[:number]
 
     def deployments(self) -> list[Deployment]:
         """All deployments, oldest first."""

@@ -7,9 +7,11 @@ from components.core.stored import Stored
 
 
 class Verdict(Stored):
-    """Whether `version` may go into service, and why; `champion` is the version it was compared with ("" for none).
+    """Whether `version` may go into service, and why; `champion` is the version that served then ("" for none).
 
-    `forced` tells that it passes against the rules, because the user asked for it.
+    `reference` is the version it was compared with, the best of the last that served, on `compared_bins` test bins that
+    none of them was trained on; "" and 0 where the baseline alone decided. `forced` tells that it passes against the
+    rules, because the user asked for it; `weak`, that so few test bins show little.
     """
 
     what: ClassVar[str] = "a verdict"
@@ -19,8 +21,11 @@ class Verdict(Stored):
     forced: bool
     reason: str
     version: str
+    weak: bool = False
     champion: str
-    champion_accuracy: float | None = None
+    reference: str = ""
+    reference_accuracy: float | None = None
+    compared_bins: int = 0
     figures: Figures
 
     @property
