@@ -107,6 +107,12 @@ PRESETS = {
         tolerations=(GPU_TOLERATION,),
         gpu_labels=("k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name"),
     ),
+    # AKS labels GPU nodes and taints none; the second taint is what its documentation creates GPU pools with.
+    "aks": Preset(
+        node_selector={"kubernetes.azure.com/accelerator": "nvidia"},
+        tolerations=(GPU_TOLERATION, {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}),
+        gpu_labels=("kubernetes.azure.com/accelerator",),
+    ),
     # NVIDIA's device plugin alone: the resource decides; the label is there with its GPU feature discovery.
     "onprem": Preset(tolerations=(GPU_TOLERATION,), gpu_labels=("nvidia.com/gpu.present",)),
 }
