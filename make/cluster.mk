@@ -1,7 +1,7 @@
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
 # Variables of these targets that are no parameters of the pipeline.
 SETTINGS += REGISTRY TAG BASE_IMAGE UPDATES SOURCE_URL KFP_HOST NAMESPACE EXPERIMENT SERVICE_ACCOUNT PRESET TRAIN_ON \
-  NODES SHM_SIZE TRAIN_TIMEOUT STEP_REQUESTS START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO \
+  NODES QUEUE SHM_SIZE TRAIN_TIMEOUT STEP_REQUESTS START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO \
   PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS
 CLUSTER_PARAMETERS := SNAPSHOT CHAMPION DEPLOY_OPTIONS ACCELERATOR_TYPE ACCELERATOR_COUNT GPU_NODE_SELECTOR \
   GPU_TOLERATIONS TRAIN_CPU TRAIN_MEMORY
@@ -56,7 +56,7 @@ base: ## write the digest of today's base image into docker/Dockerfile; with sko
 	  && sed -i "s|^ARG BASE_IMAGE=.*|ARG BASE_IMAGE=$$name@$$digest|" docker/Dockerfile && echo "$$name@$$digest"
 
 COMPILE_FLAGS = $(if $(PRESET),--preset '$(PRESET)') $(if $(TRAIN_ON),--train-on '$(TRAIN_ON)') \
-  $(if $(NODES),--nodes '$(NODES)') $(if $(SHM_SIZE),--shm-size '$(SHM_SIZE)') \
+  $(if $(NODES),--nodes '$(NODES)') $(if $(QUEUE),--queue '$(QUEUE)') $(if $(SHM_SIZE),--shm-size '$(SHM_SIZE)') \
   $(if $(TRAIN_TIMEOUT),--train-timeout '$(TRAIN_TIMEOUT)') $(if $(STEP_REQUESTS),--step-requests '$(STEP_REQUESTS)') \
   --registry '$(REGISTRY)' --tag '$(TAG)' \
   $(if $(NAMESPACE),--namespace '$(NAMESPACE)')

@@ -142,6 +142,7 @@ class Placement:
     retries: bool = True
     shm_size: str = "2Gi"
     train_timeout: int = STEPS["train"].timeout
+    queue: str = ""  # Kueue's LocalQueue for TrainJobs
     requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # cpu and memory by step, where not STEPS'
 
     def __post_init__(self) -> None:
@@ -153,6 +154,8 @@ class Placement:
             raise UserError(f"nodes={self.nodes} cannot be used; give 1 or more.")
         if self.nodes > 1 and self.train_on == "pod":
             raise UserError(f"nodes={self.nodes} needs train_on=trainjob; a KFP task is a single pod.")
+        if self.queue and self.train_on == "pod":
+            raise UserError(f"queue={self.queue} needs train_on=trainjob; Kueue knows TrainJobs, and not KFP's pods.")
 
     @property
     def preset(self) -> Preset:
@@ -185,6 +188,7 @@ class Placement:
             "memory": pool.train_memory,
             "shm_size": self.shm_size,
             "timeout": self.train_timeout,
+            "queue": self.queue,
         }
 
     def apply(self, task: dsl.PipelineTask, step: str, pool: GpuPool) -> None:
