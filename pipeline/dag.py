@@ -1,4 +1,4 @@
-"""The DAG: ingest_metadata → split → download → train → evaluate → gate → deploy."""
+"""The DAG: choose_recipe, ingest_metadata → split → download → train → evaluate → gate → deploy."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -7,6 +7,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from components.champion.component import champion as find_champion
+from components.choose_recipe.component import choose_recipe
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, reference
 from components.deploy.component import deploy
 from components.download.component import download
@@ -19,7 +20,7 @@ from components.train.component import train
 from components.train_job.component import train_job
 from pipeline.parameters import Parameters
 from pipeline.resources import TRAIN_IMAGE_STEPS, GpuPool, Placement
-from pipeline.tuning import choose_overrides
+from pipeline.tuning import choose_by_trials
 
 PIPELINE_NAME = "bin-counter"
 DESCRIPTION = "Learns to count the items in a bin from its photo, and deploys it."
@@ -97,9 +98,14 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             place(ended, "summarise")
             whatever_happens = dsl.ExitHandler(ended, name="run")
         with whatever_happens:
+            # Only training takes the recipe: what comes before stays as it is when it changes.
+            chosen = choose_recipe(
+                recipe=recipe, epochs=epochs, image_size=image_size, backbone=backbone, overrides=overrides
+            )
+            place(chosen, "choose_recipe")
             ingested = ingest_metadata(
                 source=source, snapshot=snapshot, limit=limit, max_count=max_count, seed=seed, data_uri=data_uri
-            )
+            ).after(chosen)
             place(ingested, "ingest_metadata")
             divided = split(
                 records=ingested.outputs["records"],
@@ -117,17 +123,13 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             training = {
                 "shard_index": fetched.outputs["shard_index"],
                 "splits": divided.outputs["splits"],
-                "recipe": recipe,
-                "epochs": epochs,
-                "image_size": image_size,
-                "backbone": backbone,
+                "recipe": chosen.output,
                 "weights": weights,
-                "overrides": overrides,
                 "max_count": max_count,
                 "seed": seed,
                 "data_uri": data_uri,
             }
-            training |= choose_overrides(tune, trials, training, place)._asdict()
+            training |= choose_by_trials(tune, trials, training, place)._asdict()
             if placement is not None and placement.train_on == "trainjob":
                 trained = train_job(**training, **placement.train_job_arguments(train_image, pool))
                 place(trained, "train_job")

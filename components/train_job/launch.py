@@ -17,17 +17,7 @@ UNSCHEDULABLE_SECONDS = 900.0
 PULL_SECONDS = 180.0
 PATIENCE_SECONDS = 600.0  # with an API server that is away
 PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
-TRAINING = (
-    "recipe",
-    "epochs",
-    "image_size",
-    "backbone",
-    "weights",
-    "overrides",
-    "study",
-    "max_count",
-    "seed",
-)
+TRAINING = ("weights", "study", "max_count", "seed")
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ def launch_from_component(given: dict[str, Any]) -> None:
 def training_arguments(given: dict[str, Any]) -> list[str]:
     """The command line of components.train for the parameters of the component."""
     words = [f"--{name.replace('_', '-')}={given[name]}" for name in TRAINING]
-    return [*words, f"--checkpoints={given['data_uri']}"]
+    return [f"--whole-recipe={given['recipe']}", *words, f"--checkpoints={given['data_uri']}"]
 
 
 def launch(
