@@ -102,7 +102,7 @@ def made_metadata(number: int) -> bytes:
 
 def make_records(path: Path, count: int) -> None:
     """A records table in which some bins share their contents with an earlier one."""
-    with TableWriter(path, RECORDS_SCHEMA) as table:
+    with TableWriter.open(path, RECORDS_SCHEMA) as table:
         table.append(
             Record(f"{number:05d}", number % 11, 1, f"{number - (number % 10 == 0) * (number % 900):016x}", True)
             for number in range(1, count + 1)

@@ -111,7 +111,7 @@ def metadata_boto3_threads(count: int, folder: Path) -> None:
         body = s3.get_object(Bucket=SOURCE_BUCKET, Key=f"metadata/{metadata_key(image_id)}")["Body"].read()
         return parse_metadata(image_id, body)
 
-    with ThreadPoolExecutor(THREADS) as pool, TableWriter(folder / "records", RECORDS_SCHEMA) as table:
+    with ThreadPoolExecutor(THREADS) as pool, TableWriter.open(folder / "records", RECORDS_SCHEMA) as table:
         table.append(pool.map(one, ids(count)))
 
 
@@ -120,7 +120,7 @@ def metadata_ours(_: int, folder: Path) -> None:
     reader = BucketReader(open_store(METADATA_URI), open_store(fresh_data_uri()), 0, 0)
 
     async def run() -> None:
-        with TableWriter(folder / "records", RECORDS_SCHEMA) as table:
+        with TableWriter.open(folder / "records", RECORDS_SCHEMA) as table:
             async for outcomes in reader.read():
                 table.append(outcome for outcome in outcomes if isinstance(outcome, Record))
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import date
@@ -32,7 +33,7 @@ from benchmarks.train_plain import train_plainly
 from benchmarks.workbench import Bins, Row, drawn_bins, machine, made_bins
 from components.core.bundle import read_bundle
 from components.core.defaults import BACKBONE
-from components.core.metrics import bootstrap_interval
+from components.core.metrics import proportion_interval
 from components.core.pixel_cache import PixelCache, open_pixels
 from components.core.recipe import choose_recipe
 from components.core.runtime import open_runtime
@@ -118,7 +119,7 @@ def original_against_plain(sizes: Sizes, folder: Path) -> list[Row]:
     rows = [cache.rows[image_id] for image_id in bins.ids("test")]
     counts = open_runtime(bundle).predict(cache.read(rows)).counts
     accuracy = float((counts == truth).mean())
-    low, high = bootstrap_interval((counts == truth).astype(float))
+    low, high = proportion_interval(int((counts == truth).sum()), len(truth))
     theirs = float((np.array(plain.answers) == truth).mean())
     images = len(parts[0]) + len(parts[1])
     return [
@@ -230,7 +231,8 @@ def resident_memory(sizes: Sizes, folder: Path) -> Row:
         path = folder / "sparse.u8"
         with path.open("wb") as file:
             file.truncate(number * size * size * 3)
-        cache = PixelCache(path, size, {})
+        checksums = np.full(number, zlib.crc32(bytes(size * size * 3)), np.uint32)
+        cache = PixelCache(path, size, {}, checksums, made_by="")
         random = np.random.default_rng(0)
         cache.read(random.integers(0, number, 512))  # the first batch grows the heap once
         before = process.memory_info().rss

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from components.core.errors import UserError
 from components.core.layout import IMAGE_ID
-from components.core.location import Location
+from components.core.place import local_file
+from components.core.reasons import Reason
 from components.core.records import Record, Reject
-from components.core.store import ObjectMissing, open_store
 from components.ingest_metadata.parse import BadMetadata, checked_quantity
 from components.ingest_metadata.sample import draw_sample
 
@@ -65,16 +65,9 @@ def _staged_ids(staged: sqlite3.Connection) -> Iterator[str]:
 
 
 def _local(source: str, folder: Path) -> Path:
-    if not source.startswith("s3://"):
-        if not Path(source).is_file():
-            raise UserError(f"There is no table at {source}; check the path.")
-        return Path(source)
-    location = Location.parse(source)
-    path = folder / Path(location.prefix).name
-    try:
-        path.write_bytes(open_store(f"s3://{location.bucket}").get(location.prefix))
-    except ObjectMissing as error:
-        raise UserError(f"There is no table at {source}; check the address.") from error
+    path = local_file(source, folder)
+    if path is None:
+        raise UserError(f"There is no table at {source}; check the address.")
     return path
 
 
@@ -82,13 +75,13 @@ def _stage(staged: sqlite3.Connection, number: int, row: Row) -> Reject | None:
     image_id, quantity = row
     place = f"row {number}"
     if not isinstance(image_id, str) or not IMAGE_ID.fullmatch(image_id):
-        return Reject(place, "bad id", f"the id {str(image_id)[:60]!r} is not 1 to 12 digits as text")
+        return Reject(place, Reason.BAD_ID, f"the id {str(image_id)[:60]!r} is not 1 to 12 digits as text")
     try:
         checked = checked_quantity(_number(quantity))
     except BadMetadata as error:
         return Reject(place, error.reason, f"id {image_id}: {error}")
     if staged.execute("INSERT OR IGNORE INTO bins VALUES (?, ?)", (image_id, checked)).rowcount == 0:
-        return Reject(place, "duplicate id", f"id {image_id} stands in an earlier row")
+        return Reject(place, Reason.DUPLICATE_ID, f"id {image_id} stands in an earlier row")
     return None
 
 

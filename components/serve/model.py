@@ -16,7 +16,8 @@ class BinCounter(Model):
         self.bundle = bundle
         self.version = bundle_version(bundle.folder)
         self._options = options
-        self._drift = Drift(name, bundle.info.validation_counts)
+        baseline = bundle.info.drift_baseline  # none in a bundle whose baseline would be of counts in range alone
+        self._drift = None if baseline is None else Drift(name, self.version, baseline)
         self._counter: Engine | None = None
 
     @property
@@ -42,12 +43,15 @@ class BinCounter(Model):
             runtime = self._counter.runtime
             MODEL_INFO.remove(self.name, self.version, runtime.name, runtime.precision)
             self._counter.close()
+            if self._drift is not None:
+                self._drift.close()
             self._counter = None
 
     async def predict(self, payload: list[Photo], headers: dict[str, str] | None = None) -> list[Answer]:  # noqa: ARG002
         """Count photos. Raises Refusal."""
         answers = await self.counter.count(payload)
-        self._drift.add(answer.count for answer in answers)
+        if self._drift is not None:
+            self._drift.add((answer.count, answer.out_of_range) for answer in answers)
         confidence = CONFIDENCE.labels(self.name)
         for answer in answers:
             COUNTS.labels(self.name, answer.count).inc()

@@ -38,7 +38,8 @@ class Subset:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The subsets that train uses. Extra bins that are learned from are in `train`, those to judge by in `extra`."""
+    """The subsets that train uses. Extra bins that are learned from are in `train`; `extra` holds those of validation
+    blocks, which are judged by and seen as a camera sends them whether or not any are learned from."""
 
     index: ShardIndex
     train: Subset
@@ -68,13 +69,13 @@ def join(index: ShardIndex, splits: str | Path, cache: PixelCache, use_extra: bo
     ids, quantities = table["image_id"].tolist(), table["quantity"].to_numpy(np.int64)
     rows = np.array([cache.rows[image_id] for image_id in ids], np.int64)
     names, sides = table["subset"].to_numpy(str), table["block_subset"].to_numpy(str)
-    extra = (names == "extra") & use_extra
+    extra = names == "extra"
 
     def subset(chosen: NDArray[np.bool_]) -> Subset:
         places = np.flatnonzero(chosen)
         return Subset([ids[place] for place in places], rows[places], quantities[places])
 
-    training = subset((names == "train") | (extra & (sides == "train")))
+    training = subset((names == "train") | (extra & (sides == "train") & use_extra))
     digest = hashlib.sha256(
         "\n".join(" ".join(map(str, row)) for row in zip(ids, quantities, names, sides, strict=True)).encode()
     ).hexdigest()

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from components.core.bundle import INT8_FILE, MODEL_FILE, WEIGHTS_FILE, BundleInfo, Precision, write_bundle
+from components.core.drift import DriftBaseline
 from components.core.metrics import OutOfRangeFigures, calibration_error, out_of_range_figures
 from components.core.pixel_cache import open_pixels
+from components.core.seen import write_seen
 from components.core.shards import ShardIndex
 from components.train.data import FeatureSource, PixelSource, join
 from components.train.job import Fitted, Job, Outputs, Prepared, Result
@@ -130,6 +132,7 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
         difference = check_against_torch(fitted.served, files / MODEL_FILE, pixels, outputs, processes.device)
         weights = {key: value.contiguous() for key, value in fitted.served.counter.state_dict().items()}
         save_file(weights, files / WEIGHTS_FILE)
+        write_seen(files, [*data.train.ids, *data.validation.ids, *data.extra.ids])
         info = _info(fitted)
         measured = [measure(files, info, "f32", pixels, quantities)]
         if recipe.serving == "best":
@@ -144,9 +147,7 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
                 "precision": precision,
                 "runtime": "openvino" if precision == "bf16" else "auto",
                 "metrics": info.metrics | {f"accuracy_{one.precision}": one.accuracy for one in measured},
-                "validation_counts": tuple(
-                    np.bincount(chosen.scores[: len(data.validation)].argmax(1), minlength=job.max_count).tolist()
-                ),
+                "drift_baseline": DriftBaseline.of(chosen.scores, chosen.out_of_range),
             }
         )
         if precision != "int8":

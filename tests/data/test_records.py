@@ -27,7 +27,7 @@ def test_five_and_six_digits_are_one_series():
 
 def test_records_are_read_back_as_written(tmp_path):
     rows = [Record("1", 3, 2, "ab", True, 1.5, None), Record("00001", 0), Record("123456", 7, 7, "cd", False)]
-    with TableWriter(tmp_path / "records", RECORDS_SCHEMA, rows_per_group=2) as table:
+    with TableWriter.open(tmp_path / "records", RECORDS_SCHEMA, rows_per_group=2) as table:
         table.append(rows)
     read = read_records(tmp_path / "records")
     assert read["image_id"].tolist() == ["1", "00001", "123456"]
@@ -40,7 +40,7 @@ def test_a_table_whose_writing_failed_is_not_there(tmp_path):
         yield Record("1", 3)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), TableWriter(tmp_path / "records", RECORDS_SCHEMA) as table:
+    with pytest.raises(KeyboardInterrupt), TableWriter.open(tmp_path / "records", RECORDS_SCHEMA) as table:
         table.append(interrupted())
     assert list(tmp_path.iterdir()) == []
 

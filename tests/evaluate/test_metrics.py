@@ -52,6 +52,25 @@ def test_calibration_error_is_the_gap_between_how_sure_and_how_often_right():
     assert metrics.calibration_error(truth, scores) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("bins", [60, 1300])
+def test_perfectly_calibrated_probabilities_pass_for_such_19_times_in_20(bins):
+    generator = np.random.default_rng(3)
+    passed = []
+    for trial in range(300):
+        scores = generator.dirichlet(np.full(5, 0.7), bins)
+        truth = (generator.random((bins, 1)) > scores.cumsum(axis=1)).sum(axis=1).clip(max=4) + 1
+        passed.append(metrics.calibration_error(truth, scores) <= metrics.error_if_calibrated(scores, trial))
+    assert 0.92 <= np.mean(passed) <= 0.98
+
+
+def test_probabilities_that_are_too_sure_do_not_pass_for_calibrated():
+    generator = np.random.default_rng(4)
+    scores = generator.dirichlet(np.full(5, 0.7), 1300)
+    truth = (generator.random((1300, 1)) > scores.cumsum(axis=1)).sum(axis=1).clip(max=4) + 1
+    surer = scores**2 / (scores**2).sum(axis=1, keepdims=True)
+    assert metrics.calibration_error(truth, surer) > metrics.error_if_calibrated(surer)
+
+
 def test_a_probability_of_zero_for_the_truth_gives_a_large_but_finite_loss():
     assert 20 < evaluate_counts(np.array([2]), np.array([[1.0, 0.0]])).loss < 100
 
@@ -81,27 +100,48 @@ def test_the_order_of_the_bins_does_not_matter(pair):
     assert turned.loss == pytest.approx(figures.loss)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    generator = np.random.default_rng(1)
-    hits = 0
-    for trial in range(200):
-        low, high = metrics.bootstrap_interval((generator.random(150) < 0.4).astype(float), trial, resamples=400)
-        hits += low <= 0.4 <= high
-    assert 0.90 <= hits / 200 <= 0.99
+@given(st.integers(1, 400).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
+@settings(max_examples=50, deadline=None)
+def test_the_interval_of_a_share_never_collapses_and_holds_the_share(pair):
+    right, of = pair
+    low, high = metrics.proportion_interval(right, of)
+    assert 0 <= low <= right / of <= high <= 1
+    assert high - low > 1 / (of + 4)
 
 
-def test_the_same_seed_gives_the_same_interval():
-    right = np.random.default_rng(0).random(100) < 0.5
-    assert metrics.bootstrap_interval(right.astype(float), 7) == metrics.bootstrap_interval(right.astype(float), 7)
+def test_the_interval_of_a_share_is_wilsons():
+    assert metrics.proportion_interval(10, 10) == pytest.approx((0.722, 1), abs=1e-3)
+    assert metrics.proportion_interval(0, 20) == pytest.approx((0, 0.161), abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.4, 0.98])
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(share):
+    rights = np.random.default_rng(1).binomial(150, share, 1000)
+    intervals = [metrics.proportion_interval(int(right), 150) for right in rights]
+    covering = [low <= share <= high for low, high in intervals]
+    assert 0.92 <= np.mean(covering) <= 0.99
+
+
+@pytest.mark.parametrize("differing", [0.0, 0.02, 0.3])
+def test_the_paired_interval_covers_the_truth_about_as_often_as_it_says(differing):
+    generator = np.random.default_rng(2)
+    covering = []
+    for _ in range(1000):
+        ours = generator.random(100) < 0.5
+        theirs = ours ^ (generator.random(100) < differing)
+        low, high = metrics.paired_interval(ours, theirs)
+        covering.append(low <= 0 <= high)
+        assert high - low > 0.01  # also where both always agreed
+    assert np.mean(covering) >= 0.93
 
 
 def test_pairing_sees_what_two_separate_intervals_would_hide():
     ours = np.arange(400) % 2 == 0
     theirs = ours.copy()
     theirs[:16] = True  # right wherever we are, and on eight bins more
-    low, _ = metrics.paired_interval(theirs.astype(float), ours.astype(float))
+    low, _ = metrics.paired_interval(theirs, ours)
     assert low > 0
-    assert metrics.bootstrap_interval(ours.astype(float))[1] > theirs.mean()
+    assert metrics.proportion_interval(int(ours.sum()), 400)[1] > theirs.mean()
 
 
 def test_out_of_range_figures_need_bins_of_both_kinds():

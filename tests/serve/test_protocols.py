@@ -211,4 +211,4 @@ def test_metrics_name_outcomes_stages_counts_and_reasons(server: RunningServer):
     assert grown('bin_counter_stage_seconds_count{stage="decode"}') == 2
     assert grown("bin_counter_batch_size_count") == 1
     assert after["bin_counter_queue_photos"] == 0
-    assert 'bin_counter_drift_psi{model="bin-counter"}' in after
+    assert 'bin_counter_drift{model="bin-counter",signal="counts",version="' in after

@@ -6,9 +6,8 @@ The answer is a second training without them, in as many optimiser steps, judged
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from components.core.metrics import evaluate_counts, most_probable, paired_interval
+from components.core.place import is_address
 from components.core.recipe import with_fields
 from components.core.report import Report
 from components.train.job import Fitted, Job
@@ -25,7 +24,7 @@ def without_extra(job: Job, with_extra: int, extra: int) -> Job:
         "batch_size": min(recipe.batch_size, left),
     }
     # A folder holds the checkpoint of one training; in a bucket each has a key of its own.
-    folder = job.checkpoints and not job.checkpoints.startswith("s3://")
+    folder = job.checkpoints and not is_address(job.checkpoints)
     checkpoints = str(Path(job.checkpoints) / "without-extra") if folder else job.checkpoints
     without = with_fields(recipe, fields)
     return replace(job, recipe=without, checkpoints=checkpoints, trace=None)
@@ -36,7 +35,7 @@ def compare(ours: Fitted, theirs: Fitted) -> ExtraComparison:
     rights = []
     for fitted in (ours, theirs):
         truth = fitted.prepared.data.validation.quantities
-        rights.append((most_probable(fitted.calibration.scores(fitted.logits)) == truth).astype(np.float64))
+        rights.append(most_probable(fitted.calibration.scores(fitted.logits)) == truth)
     return ExtraComparison(_learned(ours), _learned(theirs), paired_interval(*rights))
 
 
