@@ -1,7 +1,7 @@
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
 # Variables of these targets that are no parameters of the pipeline.
 SETTINGS += REGISTRY TAG BASE_IMAGE KFP_HOST NAMESPACE EXPERIMENT SERVICE_ACCOUNT PRESET TRAIN_ON NODES SHM_SIZE \
-  TRAIN_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY PUSH_FLAGS BUILD_FLAGS
+  TRAIN_TIMEOUT START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS BUILD_FLAGS
 CLUSTER_PARAMETERS := SNAPSHOT CHAMPION DEPLOY_OPTIONS ACCELERATOR_TYPE ACCELERATOR_COUNT GPU_NODE_SELECTOR \
   GPU_TOLERATIONS TRAIN_CPU TRAIN_MEMORY
 
@@ -35,7 +35,7 @@ COMPILE_FLAGS = $(if $(PRESET),--preset '$(PRESET)') $(if $(TRAIN_ON),--train-on
   $(if $(NAMESPACE),--namespace '$(NAMESPACE)')
 SUBMIT_FLAGS = $(COMPILE_FLAGS) --host '$(KFP_HOST)' $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') \
   $(if $(SERVICE_ACCOUNT),--service-account '$(SERVICE_ACCOUNT)') $(if $(DRY_RUN),--dry-run) \
-  $(if $(NO_FOLLOW),--no-follow)
+  $(if $(START_TIMEOUT),--start-timeout '$(START_TIMEOUT)') $(if $(NO_FOLLOW),--no-follow)
 
 .PHONY: compile submit schedule
 compile: $(VENV)/ready ## write build/pipeline.yaml and build/pipeline-k8s.yaml; `make compile PRESET=gke`
@@ -48,14 +48,20 @@ submit: $(VENV)/ready ## run the pipeline on a cluster and follow it; `make subm
 schedule: $(VENV)/ready ## run it by a schedule; `make schedule KFP_HOST=… CRON='0 3 * * 1'`
 	@$(BIN)/python -m pipeline schedule $(SUBMIT_FLAGS) --cron '$(CRON)' $(ASSIGNMENTS)
 
+.PHONY: source
+source: $(VENV)/ready ## fill a cluster's source bucket through a port-forward; `make source SOURCE=<folder>` (or generated)
+	@$(BIN)/python -m pipeline source $(if $(TO),--to '$(TO)') $(ASSIGNMENTS)
+
 .PHONY: golden
 golden: $(VENV)/ready ## take over a changed DAG as the one that tests/compile expects
 	@$(BIN)/python -m pipeline compile --golden tests/compile/pipeline.yaml
 
 .PHONY: manifests
 OVERLAY ?= local
-manifests: $(VENV)/ready ## write build/manifests.yaml with your images; `make manifests OVERLAY=gke REGISTRY=… TAG=…`
-	@$(BIN)/python -m pipeline manifests --overlay '$(OVERLAY)' --registry '$(REGISTRY)' --tag '$(TAG)'
+manifests: $(VENV)/ready ## write build/manifests.yaml with your images; with VERSION=… also a model that serves
+	@$(BIN)/python -m pipeline manifests --overlay '$(OVERLAY)' --registry '$(REGISTRY)' --tag '$(TAG)' \
+	  $(if $(VERSION),--version '$(VERSION)') $(if $(MODELS_URI),--models-uri '$(MODELS_URI)') \
+	  $(if $(STORAGE_URI),--storage-uri '$(STORAGE_URI)') $(if $(RUNTIME),--runtime '$(RUNTIME)')
 
 .PHONY: test-images test-cluster
 test-images: $(VENV)/ready ## build the images and run what is in them; as root, with buildah and debootstrap

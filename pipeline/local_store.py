@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from minio import Minio
 
+from components.core.buckets import make_buckets_with_keys
 from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET, SOURCE_BUCKET
 from components.core.ports import LOOPBACK, free_ports
@@ -72,7 +72,7 @@ def local_store(
         process, endpoint = stack.enter_context(_process(folder))
         _wait_until_healthy(process, endpoint, folder / "weed.log")
         store = RunningStore(endpoint, access_key, secret_key)
-        _make_buckets(store, buckets)
+        make_buckets_with_keys(buckets, endpoint, REGION, access_key, secret_key)
         with _told_when_full(folder):
             yield store
 
@@ -187,16 +187,3 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], endpoint: str, log: Pa
             pass
         time.sleep(0.05)
     raise UserError(f"The local store did not answer within {START_TIMEOUT_SECONDS:.0f} s; its log is {log}.")
-
-
-def _make_buckets(store: RunningStore, buckets: Sequence[str]) -> None:
-    client = Minio(
-        endpoint=store.endpoint.removeprefix("http://"),
-        access_key=store.access_key,
-        secret_key=store.secret_key,
-        secure=False,
-        region=REGION,
-    )
-    for bucket in buckets:
-        if not client.bucket_exists(bucket_name=bucket):
-            client.make_bucket(bucket_name=bucket)

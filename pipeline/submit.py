@@ -5,13 +5,16 @@ import json
 import re
 import tempfile
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import UserError
 from components.core.layout import PUBLIC_SOURCE_BUCKET
+from components.core.place import is_address
 from pipeline.compile import Compiled, add_placement_arguments, compile_pipeline, images_from, placement_from
 from pipeline.connection import Server, connect, explained
+from pipeline.follow import START_TIMEOUT_SECONDS, Patience, follow
 from pipeline.parameters import parse_parameters
 from pipeline.resources import POOL_PARAMETERS, SERVICE_ACCOUNT, parse_pool
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     import kfp
 
 PIPELINE = "bin-counter"
-# Parameters that only a cluster's pipeline has; `snapshot` names the state of the source that a cached ingest is of.
+# Parameters that only a cluster's pipeline has; `snapshot` names the state of the source, which is looked at otherwise.
 CLUSTER_PARAMETERS = ("snapshot", "champion", "deploy_options")
 
 
@@ -61,7 +64,7 @@ def read_parameters(assignments: list[str]) -> dict[str, Any]:
     names = {word.partition("=")[0].lower() for word in others}
     given = parse_parameters(others).model_dump(include=names)
     source = given.get("source", "s3://")
-    if not source.startswith("s3://"):
+    if not is_address(source):
         raise UserError(
             f"SOURCE={source} is on this machine, where a cluster cannot read it; "
             f"give a bucket such as s3://{PUBLIC_SOURCE_BUCKET}."
@@ -103,14 +106,36 @@ def ensure_version(client: "kfp.Client", server: Server, compiled: Compiled) -> 
             if server.namespace:
                 options["namespace"] = server.namespace
             pipeline_id = client._upload_api.upload_pipeline(str(compiled.path), **options).pipeline_id
-        versions = client.list_pipeline_versions(pipeline_id, filter=_named(compiled.version)).pipeline_versions or []
-        if not versions:
-            versions = [
-                client._upload_api.upload_pipeline_version(
-                    str(compiled.path), name=compiled.version, pipelineid=pipeline_id
-                )
-            ]
-    return pipeline_id, versions[0].pipeline_version_id
+        version_id = _find_version(client, pipeline_id, compiled.version) or _upload_version(
+            client, pipeline_id, compiled
+        )
+    return pipeline_id, version_id
+
+
+def _find_version(client: "kfp.Client", pipeline_id: str, version: str) -> str:
+    """Id of the version, whoever made it; "" when it is not there."""
+    # Manifests of earlier revisions gave the second as the display name.
+    for name in (version, f"{PIPELINE}-{version.lower()}"):
+        found = client.list_pipeline_versions(pipeline_id, filter=_named(name)).pipeline_versions
+        if found:
+            return str(found[0].pipeline_version_id)
+    return ""
+
+
+def _upload_version(client: "kfp.Client", pipeline_id: str, compiled: Compiled) -> str:
+    from kfp_server_api import ApiException
+
+    try:
+        made = client._upload_api.upload_pipeline_version(
+            str(compiled.path), name=compiled.version, pipelineid=pipeline_id
+        )
+    except ApiException as error:
+        # Somebody else has uploaded the same meanwhile.
+        there = _find_version(client, pipeline_id, compiled.version) if error.status == HTTPStatus.CONFLICT else ""
+        if not there:
+            raise
+        return there
+    return str(made.pipeline_version_id)
 
 
 def _named(name: str) -> str:
@@ -171,6 +196,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--experiment", default=PIPELINE, help=f"experiment of the run (default: {PIPELINE})")
     parser.add_argument("--service-account", default=SERVICE_ACCOUNT, help=f"of the steps (default: {SERVICE_ACCOUNT})")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
+    parser.add_argument(
+        "--start-timeout", type=int, default=int(START_TIMEOUT_SECONDS), help="seconds that a step may wait for its pod"
+    )
     parser.add_argument("--no-follow", action="store_true", help="start the run and return")
     add_placement_arguments(parser)
 
@@ -186,6 +214,14 @@ def run(arguments: argparse.Namespace) -> int:
     parameters = images_from(arguments).parameters() | read_parameters(arguments.assignments)
     placement = placement_from(arguments)
     cron = read_cron(arguments.cron) if hasattr(arguments, "cron") else ""
+    if cron:
+        if "snapshot" in parameters:
+            raise UserError(
+                "SNAPSHOT names one state of the source, and a run on a schedule looks at what is there; leave it out."
+            )
+        parameters["only_news"] = True
+    if arguments.start_timeout < 60:
+        raise UserError(f"START_TIMEOUT={arguments.start_timeout} cannot be used; give at least 60 seconds.")
     server = Server.from_environment(arguments.host, arguments.namespace)
     with tempfile.TemporaryDirectory() as folder:
         compiled = compile_pipeline(placement, Path(folder))
@@ -210,6 +246,4 @@ def run(arguments: argparse.Namespace) -> int:
         identifier = start(client, server, submission, compiled)
     if arguments.no_follow:
         return 0
-    from pipeline.follow import follow
-
-    return follow(client, server, identifier)
+    return follow(server, identifier, Patience(start=arguments.start_timeout))

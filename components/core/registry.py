@@ -63,6 +63,17 @@ class Deployment(Stored):
     deployed_at: str
     figures: Figures | None = None
 
+    def told(self) -> str:
+        """The version with its figures, for people."""
+        if self.figures is None:
+            return f"version {self.version}"
+        low, high = self.figures.accuracy_ci95
+        return (
+            f"version {self.version}, accuracy {self.figures.accuracy:.1%} ({low:.1%} to {high:.1%}, baseline "
+            f"{self.figures.baseline_accuracy:.1%}), within one {self.figures.within_one:.1%} of "
+            f"{self.figures.n_test} test bins"
+        )
+
 
 class GoldenAnswer(BaseModel):
     """What evaluate says about one photo, in the server's runtime and precision."""

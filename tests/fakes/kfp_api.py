@@ -1,4 +1,4 @@
-"""A small KFP API server (v2beta1) over HTTP: the calls that submitting takes, in the shapes that KFP answers with."""
+"""A small KFP API server over HTTP: the calls that submitting and following take, in the shapes of KFP 2.17.0."""
 
 import json
 import re
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes import kfp_runs
 
 MOMENT = "2026-11-23T20:00:00Z"
 
@@ -23,9 +25,9 @@ class KfpApi:
     cookies: str = ""
     version: str = "v2beta1"
     namespaces: tuple[str, ...] = ("team",)
-    # What each look at a run finds: step and state, and "above/executor" for a pod of a step.
-    states: list[list[tuple[str, str]]] = field(default_factory=list)
-    error: str = ""
+    tag: str = "2.17.0"
+    states: list[str] = field(default_factory=list)  # what each look at a run finds, as names of tests/fakes/runs
+    logs: dict[str, str] = field(default_factory=dict)  # what a pod wrote, by the template or step in its name
     drop: int = 0  # so many looks at a run are not answered
     pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -43,6 +45,8 @@ class KfpApi:
             return 401, {"error": "unauthenticated", "code": 16, "message": "Request header error: there is no user."}
         if self.cookies and headers.get("Cookie") != self.cookies:
             return 302, {}
+        if self.version == "v2beta1" and (older := re.fullmatch(r"/apis/v1(?:beta|alpha)1/(.*)", url.path)):
+            return self._older(older[1].split("/"))
         prefix = f"/apis/{self.version}/"
         if not url.path.startswith(prefix):
             return 404, {"message": "Not Found"}
@@ -51,7 +55,22 @@ class KfpApi:
         return getattr(self, f"_{kind}")(method, rest, query, body)
 
     def _healthz(self, *_: Any) -> tuple[int, Any]:
-        return 200, {"multi_user": self.multi_user}
+        return 200, {"commit_sha": "unknown", "tag_name": self.tag, "multi_user": self.multi_user}
+
+    def _older(self, path: list[str]) -> tuple[int, Any]:
+        """The addresses that only the older API has: Argo's tree of a run, and the log of a pod."""
+        if path == ["healthz"]:
+            return self._healthz()
+        run = self.runs[path[1]]
+        if path[2:3] == ["nodes"]:
+            found = [text for name, text in self.logs.items() if name in path[3]]
+            return 200, found[0] if found else {"error_message": f"Failed to read logs for run {path[1]}"}
+        return 200, kfp_runs.v1beta1(run, kfp_runs.described(self._seen))
+
+    @property
+    def _seen(self) -> str:
+        """The state that the last look found."""
+        return self.states[min(self.looks, len(self.states)) - 1]
 
     def _pipelines(self, method: str, rest: list[str], query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if rest == ["upload"]:
@@ -91,27 +110,8 @@ class KfpApi:
     def _runs(self, method: str, rest: list[str], query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if method == "POST":
             return 200, self._new(self.runs, "run_id", **json.loads(body))
-        run = self.runs[rest[0]]
-        tasks = self.states[min(self.looks, len(self.states) - 1)]
         self.looks += 1
-        by_name = dict(tasks)
-        details = [self._task(place, name, state, tasks) for place, (name, state) in enumerate(tasks)]
-        return 200, {**run, "state": by_name.get("root", "RUNNING"), "run_details": {"task_details": details}}
-
-    def _task(self, place: int, name: str, state: str, tasks: list[tuple[str, str]]) -> dict[str, Any]:
-        """A task as KFP tells it; `name` may have a number for one of several of that name, as in `tune-trial#2`."""
-        below = [{"pod_name": other} for other, _ in tasks if other.rpartition("/")[0] == name]
-        failed = {"error": {"code": 9, "message": self.error}} if state == "FAILED" and self.error else {}
-        return {
-            "task_id": name,
-            "pod_name": name,
-            "display_name": name.rpartition("/")[2].partition("#")[0],
-            "state": state,
-            "create_time": MOMENT,
-            "start_time": f"2026-11-23T20:00:{place:02}Z",
-            "child_tasks": below,
-            **failed,
-        }
+        return 200, kfp_runs.v2beta1(self.runs[rest[0]], kfp_runs.described(self._seen))
 
     def _recurringruns(self, method: str, rest: list[str], query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if method == "POST":
@@ -148,12 +148,12 @@ def serving(api: KfpApi) -> Iterator[str]:
 
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if api.drop and re.match(r".*/runs/[^/]+$", self.path):
+            if api.drop and self.command == "GET" and re.match(r".*/runs/[^/]+$", self.path):
                 api.drop -= 1
                 self.close_connection = True
                 return
             status, answer = api.answer(self.command, self.path, body, self.headers)
-            data = json.dumps(answer).encode()
+            data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", "/dex/auth")

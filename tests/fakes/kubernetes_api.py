@@ -28,6 +28,12 @@ PATH = re.compile(
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>log))?$"
 )
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+# As an API server 1.36 says it.
+WEBHOOK_DOWN = (
+    'Internal error occurred: failed calling webhook "inferenceservice.kserve-webhook-server.defaulter": failed to '
+    'call webhook: Post "https://kserve-webhook-server-service.kserve.svc:443/mutate-serving-kserve-io-v1beta1-'
+    'inferenceservice?timeout=10s": no endpoints available for service "kserve-webhook-server-service"'
+)
 NOT_OWNED = {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}
 
 
@@ -54,6 +60,7 @@ class Faults:
     drop_after: int | None = None  # the connection breaks after this many more requests
     unavailable: int = 0  # so many requests are answered 503
     lose_answers: int = 0  # so many writes happen, but the answer never arrives
+    webhook_down: bool = False  # KServe's controller does not answer the API server
 
 
 class ApiServer:
@@ -103,6 +110,14 @@ class ApiServer:
             if stored and stored.body.get("status") != status:
                 self._store(plural, namespace, Stored({**stored.body, "status": copy.deepcopy(status)}, stored.owned))
 
+    def terminate(self, plural: str, namespace: str, name: str) -> None:
+        """Mark a pod as one that was told to stop; it is there until it is removed."""
+        with self.lock:
+            stored = self.objects.get((plural, namespace, name))
+            if stored:
+                metadata = stored.body["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+                self._store(plural, namespace, Stored({**stored.body, "metadata": metadata}, stored.owned))
+
     def remove(self, plural: str, namespace: str, name: str) -> None:
         """Delete an object."""
         with self.lock:
@@ -141,6 +156,8 @@ class ApiServer:
             return 200, {"kind": "Status", "status": "Success"}
         if namespace not in self.namespaces:
             raise Refused(404, "NotFound", f'namespaces "{namespace}" not found')
+        if plural == "inferenceservices" and self.faults.webhook_down:
+            raise Refused(500, "InternalError", WEBHOOK_DOWN)
         sent = json.loads(body)
         self._validate(plural, sent)
         if method == "POST":
@@ -244,7 +261,10 @@ class ApiServer:
         if not old or old.body.get("spec") != new.body.get("spec"):
             metadata["generation"] += 1
         metadata["resourceVersion"] = before.get("resourceVersion")
-        metadata["managedFields"] = [{"manager": one, "operation": "Apply"} for one in sorted(new.owned)]
+        metadata["managedFields"] = [
+            {"manager": manager, "operation": "Apply", "fieldsV1": _fields(new.owned[manager])}
+            for manager in sorted(new.owned)
+        ]
         if old is None or old.body != new.body:
             self.counter += 1
             metadata["resourceVersion"] = str(self.counter)
@@ -276,6 +296,14 @@ def leaves(body: object, path: Path = ()) -> Iterator[tuple[Path, object]]:
             yield from leaves(value, (*path, key))
     elif path:
         yield path, body
+
+
+def _fields(paths: set[Path]) -> Object:
+    """Owned fields as Kubernetes writes them."""
+    fields: Object = {}
+    for path in paths:
+        _set(fields, tuple(f"f:{key}" for key in path), {})
+    return fields
 
 
 def _dig(body: object, path: Path) -> object:

@@ -47,8 +47,10 @@ def test_no_overlay_holds_a_secret_value(name):
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_namespace_of_ours_is_restricted(name):
-    for namespace in of_kind(overlay(name), "Namespace").values():
-        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    namespaces = of_kind(overlay(name), "Namespace").values()
+    enforced = [one["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] for one in namespaces]
+    assert enforced
+    assert set(enforced) == {"restricted"}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -108,12 +110,10 @@ def test_only_the_public_dataset_component_opens_the_internet_and_not_to_private
 def test_no_role_has_a_wildcard_or_may_list_secrets(name):
     roles = {**of_kind(overlay(name), "Role"), **of_kind(overlay(name), "ClusterRole")}
     assert roles
-    for role in roles.values():
-        for rule in role["rules"]:
-            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
-            if "secrets" in rule["resources"]:
-                assert rule["verbs"] == ["get"]
-                assert rule["resourceNames"]
+    rules = [rule for role in roles.values() for rule in role["rules"]]
+    assert not any("*" in rule["verbs"] + rule["resources"] + rule["apiGroups"] for rule in rules)
+    of_secrets = [rule for rule in rules if "secrets" in rule["resources"]]
+    assert all(rule["verbs"] == ["get"] and rule["resourceNames"] for rule in of_secrets)
 
 
 def test_runs_have_the_same_roles_in_kubeflow_as_at_home():
@@ -242,7 +242,9 @@ def test_alerts_and_dashboard_use_only_metrics_that_the_server_has():
 
 def test_the_serve_arguments_are_ones_that_the_server_takes():
     options = pytest.importorskip("components.serve.options")
-    for runtime in of_kind(overlay("gke"), "ServingRuntime").values():
+    runtimes = of_kind(overlay("gke"), "ServingRuntime")
+    assert runtimes
+    for runtime in runtimes.values():
         module, *arguments = runtime["spec"]["containers"][0]["args"]
         assert module == "components.serve"
         parsed = options.parse(arguments)

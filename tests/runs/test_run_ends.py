@@ -74,5 +74,5 @@ def test_a_store_that_does_not_come_up_is_one_sentence(monkeypatch):
 
 def test_a_missing_secret_is_one_sentence(monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with pytest.raises(UserError, match="it comes from the secret or the config map bin-counter-store"):
+    with pytest.raises(UserError, match="it comes from the config map bin-counter-store"):
         make_buckets(["never"])
