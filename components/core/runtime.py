@@ -108,13 +108,8 @@ def open_runtime(
     path = bundle.onnx_for(precision)
     if not path.is_file():
         raise UserError(f"The model in '{bundle.folder}' has no {precision} graph; take f32 or train with {precision}.")
-    info = bundle.info
-    given = [
-        (SCORES_OUTPUT, True),
-        (OUT_OF_RANGE_OUTPUT, info.has_out_of_range),
-        (OUTSIDE_OUTPUT, info.has_empty_and_more),
-    ]
-    outputs = tuple(name for name, has in given if has)
+    optional = {OUT_OF_RANGE_OUTPUT: bundle.info.has_out_of_range, OUTSIDE_OUTPUT: bundle.info.has_empty_and_more}
+    outputs = (SCORES_OUTPUT, *(output for output, given in optional.items() if given))
     opened = open_onnx(path, precision, threads, outputs, streams=streams, runtime=name)
     return Runtime(bundle, opened, name, precision)
 

@@ -66,8 +66,8 @@ class Prepared:
 class Fitted:
     """A trained network and what validation says of the weights that it ended with.
 
-    `logits` M×classes are those of the validation bins, and behind them of the extra bins of validation blocks where the
-    network knows such.
+    `logits` M×classes are those of the validation bins, and behind them of the extra bins of validation blocks where
+    the network knows such.
     """
 
     prepared: Prepared

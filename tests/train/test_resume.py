@@ -1,7 +1,9 @@
 """A run that was stopped ends as if it never had been; several processes end as one would."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -150,3 +152,31 @@ def test_a_checkpoint_in_the_bucket_lies_under_the_fingerprint(store_environment
     assert {entry.key for entry in open_store(DATA_URI).list("state/train/")} >= {
         checkpoints.where.removeprefix(f"{DATA_URI}/") for checkpoints in (one, other)
     }
+
+
+FAILS_BEFORE_A_BROADCAST = """
+from components.core.errors import UserError
+from components.train.loop.distributed import joined
+
+with joined() as processes:
+    if processes.leads:
+        raise UserError("The checkpoint cannot be read.")
+    processes.from_lead(None)
+"""
+
+
+def test_when_rank_0_fails_before_a_broadcast_the_others_end_with_it():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILS_BEFORE_A_BROADCAST], cwd=ROOT, env=common | {"RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=280)[0] for process in started]
+    assert [process.returncode for process in started] == [1, 1], said
+    assert "The checkpoint cannot be read." in said[0]

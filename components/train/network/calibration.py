@@ -1,4 +1,4 @@
-"""From logits to probabilities that can be believed: what is fitted on validation, and what cross-validation says of it.
+"""From logits to probabilities that can be believed: what is fitted on validation, and how that was chosen.
 
 All classes are calibrated together, on validation-block bins of every count, as a camera sends them. A bias for each
 class mends that a head leans towards a count; it is fitted only where enough bins show that count, so that one which

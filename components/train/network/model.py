@@ -115,9 +115,9 @@ class Calibration:
 
 
 class Served(nn.Module):
-    """The graph that is served: pixels uint8 N×S×S×3 to probabilities of the counts 1…max_count, given that it is one of
-    them, N×max_count; with extra classes also the probability N that the bin holds 0 or more than max_count, and N×2 of
-    these two apart, empty and more."""
+    """The graph that is served: pixels uint8 N×S×S×3 to probabilities N×max_count of the counts 1…max_count, given that
+    it is one of them; with extra classes also the probability N that the bin holds 0 or more than max_count, and N×2
+    of these two apart, empty and more."""
 
     biases: Tensor
 

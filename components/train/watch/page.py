@@ -144,9 +144,9 @@ def _calibration(report: Report, result: Result) -> None:
             ["after, on bins it was not fitted on", f"{figures['ece']:.4f}"],
             ["perfect calibration stays below, 19 times in 20", f"{figures['ece_if_calibrated']:.4f}"],
         ],
-        f"On validation bins in range. The temperature ({calibrated.calibration.temperature:.3f}) and the biases of all "
-        f"classes ({', '.join(f'{bias:+.2f}' for bias in calibrated.calibration.biases)}) are part of the graph; fitted "
-        f"on {len(calibrated.held_out):,} bins of validation blocks",
+        f"On validation bins in range. The temperature ({calibrated.calibration.temperature:.3f}) and the biases of "
+        f"all classes ({', '.join(f'{bias:+.2f}' for bias in calibrated.calibration.biases)}) are part of the graph, "
+        f"fitted on {len(calibrated.held_out):,} bins of validation blocks",
     )
 
 
