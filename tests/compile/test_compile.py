@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from components.core.errors import UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, USER_ID
@@ -21,6 +22,7 @@ from pipeline.resources import (
     STORE_SECRET_KEYS,
     Placement,
     parse_pool,
+    parse_requests,
 )
 from tests.schemas import custom_problem
 
@@ -262,6 +264,48 @@ def test_what_cannot_be_is_refused_before_anything_is_compiled(options, sentence
 def test_a_malformed_pool_is_one_sentence(name, value, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)):
         parse_pool({name: value})
+
+
+def test_the_requests_of_every_step_fit_the_smallest_node_of_the_readme(compile_for):
+    """A kind node of 4 CPUs and 12 GB, on which Kubeflow's own pods ask for less than half of it."""
+    ir, _ = compile_for(preset_name="cpu")
+    defaults = ir["root"]["inputDefinitions"]["parameters"]
+    own = {"train_cpu": defaults["train_cpu"]["defaultValue"], "train_memory": defaults["train_memory"]["defaultValue"]}
+    for name, executor in ir["deploymentSpec"]["executors"].items():
+        resources = executor["container"]["resources"]
+        cpu, memory = (
+            next((own[parameter] for parameter in own if parameter in resources[key]), resources[key])
+            for key in ("resourceCpuRequest", "resourceMemoryRequest")
+        )
+        assert parse_quantity(cpu) <= 2, name
+        assert parse_quantity(memory) <= 6 * 2**30, name
+
+
+def test_the_requests_of_a_step_can_be_changed_and_its_limits_stay_above(tmp_path):
+    wanted = parse_requests('{"evaluate": {"memory": "12Gi"}, "gate": {"cpu": "100m"}}')
+    text = compile_pipeline(Placement("gke", requests=wanted), tmp_path).path.read_text()
+    ir, _ = yaml.safe_load_all(text)
+    evaluate = ir["deploymentSpec"]["executors"]["exec-evaluate"]["container"]["resources"]
+    assert (evaluate["resourceMemoryRequest"], evaluate["resourceMemoryLimit"]) == ("12Gi", "12Gi")
+    assert (evaluate["resourceCpuRequest"], evaluate["resourceCpuLimit"]) == STEPS["evaluate"].cpu
+    gate = ir["deploymentSpec"]["executors"]["exec-gate"]["container"]["resources"]
+    assert (gate["resourceCpuRequest"], gate["resourceCpuLimit"]) == ("100m", "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"evaluate": ', "is not JSON"),
+        ('["evaluate"]', "write an object of steps"),
+        ('{"train": {"cpu": "1"}}', "TRAIN_CPU and TRAIN_MEMORY are for training"),
+        ('{"evaluates": {"cpu": "1"}}', "there is no step evaluates"),
+        ('{"evaluate": {"gpu": "1"}}', "gpu of evaluate should be cpu or memory"),
+        ('{"evaluate": {"memory": "4 GB"}}', "memory of evaluate should be cpu or memory with a Kubernetes quantity"),
+    ],
+)
+def test_malformed_requests_are_one_sentence(text, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        parse_requests(text)
 
 
 def test_kubernetes_objects_of_the_pipeline_fit_the_crds(tmp_path):

@@ -8,7 +8,9 @@ import yaml
 
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
 OVERLAYS = ("local", "gke", "eks", "onprem-gpu", "airgapped")
-FOLDERS = (*(f"overlays/{overlay}" for overlay in OVERLAYS), "inference-service", "store-kfp")
+TRAIN_JOBS = tuple(f"train-jobs/{overlay}" for overlay in OVERLAYS)
+OPTIONS = ("inference-service", "inference-service-local", "monitoring", "store-kfp", "store-tls")
+FOLDERS = (*(f"overlays/{overlay}" for overlay in OVERLAYS), *TRAIN_JOBS, *OPTIONS)
 
 Object = dict[str, Any]
 
