@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from components.core.errors import UserError
-from components.core.store import open_store
+from components.core.store import ObjectCorrupt, open_store
 from components.train.job import Outputs
 from components.train.loop.checkpoint import Checkpoints
 from components.train.train import train
@@ -125,7 +125,29 @@ def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path, capsys):
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-500])
     assert checkpoints.load() is None
-    assert "is damaged" in capsys.readouterr().out
+    assert "is damaged (RuntimeError); training starts anew" in capsys.readouterr().out
+
+
+def test_beside_a_damaged_checkpoint_the_one_before_is_used(tmp_path, capsys):
+    checkpoints = Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}})
+    for step in (1, 2, 3):
+        checkpoints.save({"step": step})
+    newest = Path(checkpoints.where)
+    newest.write_bytes(newest.read_bytes()[:100])
+    restarted = Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}})
+    assert restarted.load() == {"step": 2}
+    assert "training goes on from the one before" in capsys.readouterr().out
+    restarted.save({"step": 4})
+    assert Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}}).load() == {"step": 4}
+
+
+def test_a_checkpoint_that_the_store_gives_out_damaged_is_told_and_not_used(monkeypatch, capsys):
+    def damaged(self: Checkpoints, name: str) -> bytes:
+        raise ObjectCorrupt(f"{name} stays damaged.")
+
+    monkeypatch.setattr(Checkpoints, "_get", damaged)
+    assert Checkpoints("s3://bin-counter", {}).load() is None
+    assert "training starts anew" in capsys.readouterr().out
 
 
 def test_a_store_that_fails_is_tried_again_and_then_passed_over(monkeypatch, capsys):
@@ -135,7 +157,7 @@ def test_a_store_that_fails_is_tried_again_and_then_passed_over(monkeypatch, cap
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     tries = []
     original = Checkpoints._put
-    monkeypatch.setattr(Checkpoints, "_put", lambda self, data: (tries.append(1), original(self, data)))
+    monkeypatch.setattr(Checkpoints, "_put", lambda self, name, data: (tries.append(1), original(self, name, data)))
     assert Checkpoints("s3://bin-counter", {}).save({"weights": torch.ones(3)}) is False
     assert len(tries) == 3
     said = capsys.readouterr().out
