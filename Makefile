@@ -40,8 +40,8 @@ clean: ## remove everything a local run keeps: store, cache, results
 	@rm -rf .local build
 
 .PHONY: lint
-lint: $(VENV)/ready ## ruff (lint and format) and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(VENV)/ready ## ruff (lint and format), import rules and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
 
 .PHONY: test
 test: $(VENV)/ready ## the tests, without the slow ones

@@ -1,8 +1,8 @@
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
 # Variables of these targets that are no parameters of the pipeline.
 SETTINGS += REGISTRY TAG BASE_IMAGE UPDATES SOURCE_URL KFP_HOST NAMESPACE EXPERIMENT SERVICE_ACCOUNT PRESET TRAIN_ON \
-  NODES SHM_SIZE TRAIN_TIMEOUT START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS \
-  BUILD_FLAGS SIGN SIGN_FLAGS
+  NODES SHM_SIZE TRAIN_TIMEOUT STEP_REQUESTS START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO \
+  PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS
 CLUSTER_PARAMETERS := SNAPSHOT CHAMPION DEPLOY_OPTIONS ACCELERATOR_TYPE ACCELERATOR_COUNT GPU_NODE_SELECTOR \
   GPU_TOLERATIONS TRAIN_CPU TRAIN_MEMORY
 
@@ -57,7 +57,8 @@ base: ## write the digest of today's base image into docker/Dockerfile; with sko
 
 COMPILE_FLAGS = $(if $(PRESET),--preset '$(PRESET)') $(if $(TRAIN_ON),--train-on '$(TRAIN_ON)') \
   $(if $(NODES),--nodes '$(NODES)') $(if $(SHM_SIZE),--shm-size '$(SHM_SIZE)') \
-  $(if $(TRAIN_TIMEOUT),--train-timeout '$(TRAIN_TIMEOUT)') --registry '$(REGISTRY)' --tag '$(TAG)' \
+  $(if $(TRAIN_TIMEOUT),--train-timeout '$(TRAIN_TIMEOUT)') $(if $(STEP_REQUESTS),--step-requests '$(STEP_REQUESTS)') \
+  --registry '$(REGISTRY)' --tag '$(TAG)' \
   $(if $(NAMESPACE),--namespace '$(NAMESPACE)')
 SUBMIT_FLAGS = $(COMPILE_FLAGS) --host '$(KFP_HOST)' $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') \
   $(if $(SERVICE_ACCOUNT),--service-account '$(SERVICE_ACCOUNT)') $(if $(DRY_RUN),--dry-run) \

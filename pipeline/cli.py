@@ -13,6 +13,7 @@ CLUSTER_COMMANDS = {
     "manifests": ("pipeline.manifests", "write an overlay of manifests/ with the images of a registry and a tag"),
     "submit": ("pipeline.submit", "start a run on a cluster and follow it"),
     "schedule": ("pipeline.submit", "start runs on a cluster by a schedule"),
+    "source": ("pipeline.source.cluster", "fill a cluster's source bucket from this machine"),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.core.errors import UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, reference
-from pipeline.resources import PRESETS, STEPS, Placement
+from pipeline.resources import PRESETS, STEPS, Placement, parse_requests
 
 BUILD = Path("build")
 IR_FILE = "pipeline.yaml"
@@ -121,6 +121,7 @@ def add_placement_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--train-timeout", type=int, default=STEPS["train"].timeout, help="seconds after which training is stopped"
     )
+    group.add_argument("--step-requests", default="{}", help="cpu and memory by step, as JSON (pipeline/resources.py)")
     group = parser.add_argument_group("images")
     group.add_argument("--registry", default="", help="registry and path that the images were pushed to")
     group.add_argument("--tag", default="", help="tag of the images (default: the git revision)")
@@ -139,6 +140,7 @@ def placement_from(arguments: argparse.Namespace) -> Placement:
         retries=not arguments.no_retries,
         shm_size=arguments.shm_size,
         train_timeout=arguments.train_timeout,
+        requests=parse_requests(arguments.step_requests),
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from components.champion.champion import CHANGED
 from components.champion.component import champion as find_champion
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, reference
+from components.core.run import CHANGED
 from components.deploy.component import deploy
 from components.download.component import download
 from components.evaluate.component import evaluate

@@ -23,7 +23,7 @@ NAMES = {name.replace("_", "-") for name in STEPS}
 class Patience:
     """Seconds between two looks at the run, of waiting for an API that is away, and of waiting for a step to start."""
 
-    poll: float = field(default_factory=lambda: POLL_SECONDS)
+    poll: float = POLL_SECONDS
     away: float = PATIENCE_SECONDS
     start: float = START_TIMEOUT_SECONDS
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from components.core.defaults import BACKBONE
 from components.core.errors import UserError
 from components.core.layout import input_prefix
+from components.core.place import is_address
 from components.core.recipe import choose_recipe
 from components.core.store import open_store
 from pipeline.parameters import Parameters
@@ -48,7 +49,7 @@ def by_content(parameters: Parameters) -> Parameters:
 
 def _local_path(parameters: Parameters, name: str) -> Path | None:
     value = getattr(parameters, name)
-    return None if value in ("", RANDOM_WEIGHTS) or value.startswith("s3://") else Path(value)
+    return None if value in ("", RANDOM_WEIGHTS) or is_address(value) else Path(value)
 
 
 def _files(path: Path) -> list[Path]:

@@ -13,10 +13,10 @@ from types import FrameType
 import psutil
 from kfp import local
 
-from components.champion.champion import fingerprint
 from components.core.errors import TERMINATION_LOG_VARIABLE, UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE
 from components.core.registry import Registry
+from components.core.run import fingerprint
 from pipeline.console import CacheNews, Console, stdout, steps_marked
 from pipeline.dag import build_pipeline
 from pipeline.inputs import by_content

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from components.core import defaults
 from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET
+from components.core.validation import first_problem
 
 
 class Parameters(BaseModel):
@@ -79,10 +80,9 @@ def parse_parameters(assignments: list[str]) -> Parameters:
     try:
         return Parameters.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
-        raise UserError(f"{name.upper()}={values[name]} cannot be used: {message}.") from error
+        problem = first_problem(error)
+        value = f"{problem.where.upper()}={problem.value}"
+        raise UserError(f"{value} cannot be used: {problem.message}.") from error
 
 
 def _names() -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from kfp import dsl, kubernetes
+from kubernetes.utils.quantity import parse_quantity
 
 from components.core.errors import UserError
 from components.core.images import USER_ID
@@ -33,6 +34,14 @@ class StepResources:
     timeout: int
     retries: int
 
+    def requesting(self, wanted: Mapping[str, str]) -> "StepResources":
+        """The same with other requests of `cpu` and `memory`; a limit below a request is raised to it."""
+        cpu, memory = (
+            (wanted[name], max(wanted[name], limit, key=parse_quantity)) if name in wanted else (request, limit)
+            for name, (request, limit) in (("cpu", self.cpu), ("memory", self.memory))
+        )
+        return replace(self, cpu=cpu, memory=memory)
+
     @property
     def retry_window(self) -> int:
         """Seconds from the start of the first attempt within which the last one may still end.
@@ -49,18 +58,18 @@ BACKOFF_FACTOR = 2
 # Every step but deploy may be repeated: it writes under the fingerprint of its inputs, or only its own outputs.
 # A deployment that failed has put the old version back; whether to try again is for a person to say.
 STEPS = {
-    "ingest_metadata": StepResources(("1", "4"), ("2Gi", "4Gi"), timeout=4 * HOUR, retries=3),
-    "split": StepResources(("500m", "2"), ("2Gi", "8Gi"), timeout=HOUR, retries=2),
-    "download": StepResources(("2", "4"), ("2Gi", "8Gi"), timeout=12 * HOUR, retries=3),
+    "ingest_metadata": StepResources(("500m", "4"), ("1Gi", "4Gi"), timeout=4 * HOUR, retries=3),
+    "split": StepResources(("250m", "2"), ("1Gi", "8Gi"), timeout=HOUR, retries=2),
+    "download": StepResources(("500m", "4"), ("1Gi", "8Gi"), timeout=12 * HOUR, retries=3),
     "train": StepResources(("4", "4"), ("16Gi", "16Gi"), timeout=24 * HOUR, retries=3),
     "tune_plan": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=600, retries=2),
     "tune_trial": StepResources(("4", "4"), ("16Gi", "16Gi"), timeout=24 * HOUR, retries=3),
     "tune_select": StepResources(("100m", "1"), ("1Gi", "4Gi"), timeout=600, retries=2),
     "train_job": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=24 * HOUR, retries=3),
-    "evaluate": StepResources(("2", "4"), ("4Gi", "8Gi"), timeout=2 * HOUR, retries=2),
+    "evaluate": StepResources(("1", "4"), ("2Gi", "8Gi"), timeout=2 * HOUR, retries=2),
     "champion": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
-    "gate": StepResources(("1", "2"), ("2Gi", "4Gi"), timeout=HOUR, retries=2),
-    "deploy": StepResources(("500m", "2"), ("1Gi", "4Gi"), timeout=2 * HOUR, retries=0),
+    "gate": StepResources(("500m", "2"), ("1Gi", "4Gi"), timeout=HOUR, retries=2),
+    "deploy": StepResources(("250m", "2"), ("1Gi", "4Gi"), timeout=2 * HOUR, retries=0),
     "summarise": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
 }
 
@@ -78,12 +87,14 @@ class Preset:
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: tuple[dict[str, str], ...] = ()
     gpu_labels: tuple[str, ...] = ()
+    train_cpu: str = "4"
+    train_memory: str = "16Gi"
 
 
 GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 PRESETS = {
-    # No GPU at all: a kind cluster on a laptop.
-    "cpu": Preset(accelerator_count=0),
+    # No GPU at all: a kind cluster on a laptop, whose node has to fit the training beside Kubeflow.
+    "cpu": Preset(accelerator_count=0, train_cpu="2", train_memory="6Gi"),
     # GKE labels GPU nodes by model and taints them by itself.
     "gke": Preset(
         node_selector={"cloud.google.com/gke-accelerator": "nvidia-l4"},
@@ -95,6 +106,12 @@ PRESETS = {
         node_selector={"node.kubernetes.io/instance-type": "g6.2xlarge"},
         tolerations=(GPU_TOLERATION,),
         gpu_labels=("k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name"),
+    ),
+    # AKS labels GPU nodes and taints none; the second taint is what its documentation creates GPU pools with.
+    "aks": Preset(
+        node_selector={"kubernetes.azure.com/accelerator": "nvidia"},
+        tolerations=(GPU_TOLERATION, {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}),
+        gpu_labels=("kubernetes.azure.com/accelerator",),
     ),
     # NVIDIA's device plugin alone: the resource decides; the label is there with its GPU feature discovery.
     "onprem": Preset(tolerations=(GPU_TOLERATION,), gpu_labels=("nvidia.com/gpu.present",)),
@@ -125,6 +142,7 @@ class Placement:
     retries: bool = True
     shm_size: str = "2Gi"
     train_timeout: int = STEPS["train"].timeout
+    requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # cpu and memory by step, where not STEPS'
 
     def __post_init__(self) -> None:
         if self.preset_name not in PRESETS:
@@ -144,14 +162,14 @@ class Placement:
     @property
     def default_pool(self) -> GpuPool:
         """Default values of the pipeline parameters of the GPU pool."""
-        preset, train = self.preset, STEPS["train"]
+        preset = self.preset
         return GpuPool(
             accelerator_type=preset.accelerator_type,
             accelerator_count=str(preset.accelerator_count),
             gpu_node_selector=dict(preset.node_selector),
             gpu_tolerations=[dict(toleration) for toleration in preset.tolerations],
-            train_cpu=train.cpu[1],
-            train_memory=train.memory[1],
+            train_cpu=preset.train_cpu,
+            train_memory=preset.train_memory,
         )
 
     def train_job_arguments(self, image: Any, pool: GpuPool) -> dict[str, Any]:
@@ -171,7 +189,7 @@ class Placement:
 
     def apply(self, task: dsl.PipelineTask, step: str, pool: GpuPool) -> None:
         """Set on `task` all that `step` needs; `pool` holds the pipeline's own parameters."""
-        resources = STEPS[step]
+        resources = STEPS[step].requesting(self.requests.get(step, {}))
         if step in (*GPU_STEPS, "train_job"):
             resources = replace(resources, timeout=self.train_timeout)
         if step in GPU_STEPS:
@@ -249,6 +267,33 @@ def parse_tolerations(text: str) -> list[dict[str, Any]]:
     return value
 
 
+def parse_requests(text: str) -> dict[str, dict[str, str]]:
+    """Requests by step from a JSON object. Raises UserError for anything else, and for the steps on the GPU pool."""
+    example = '{"evaluate": {"cpu": "2", "memory": "4Gi"}}'
+    value = _json("STEP_REQUESTS", text, example)
+    if not isinstance(value, dict) or not all(isinstance(wanted, dict) for wanted in value.values()):
+        raise UserError(f"STEP_REQUESTS={text} cannot be used: write an object of steps, like {example}.")
+    for step, wanted in value.items():
+        if step not in STEPS or step in GPU_STEPS:
+            known = ", ".join(name for name in STEPS if name not in GPU_STEPS)
+            raise UserError(
+                f"STEP_REQUESTS={text} cannot be used: there is no step {step} to set there; there are {known}, and "
+                "TRAIN_CPU and TRAIN_MEMORY are for training."
+            )
+        for name, quantity in wanted.items():
+            check = {"cpu": _CPU, "memory": _MEMORY}.get(name)
+            if check is None or not re.fullmatch(check, str(quantity)):
+                raise UserError(
+                    f"STEP_REQUESTS={text} cannot be used: {name} of {step} should be cpu or memory with a Kubernetes "
+                    f"quantity, like {example}."
+                )
+    return {step: {name: str(quantity) for name, quantity in wanted.items()} for step, wanted in value.items()}
+
+
+_CPU = r"\d+(\.\d+)?|\d+m"
+_MEMORY = r"\d+(Ki|Mi|Gi|Ti|k|M|G|T)?"
+
+
 def _json(name: str, text: str, example: str) -> Any:
     try:
         return json.loads(text)
@@ -271,13 +316,13 @@ def _accelerator_type(text: str) -> str:
 
 
 def _cpu(text: str) -> str:
-    if not re.fullmatch(r"\d+(\.\d+)?|\d+m", text):
+    if not re.fullmatch(_CPU, text):
         raise UserError(f"TRAIN_CPU={text} cannot be used; give a Kubernetes quantity such as 4 or 500m.")
     return text
 
 
 def _memory(text: str) -> str:
-    if not re.fullmatch(r"\d+(Ki|Mi|Gi|Ti|k|M|G|T)?", text):
+    if not re.fullmatch(_MEMORY, text):
         raise UserError(f"TRAIN_MEMORY={text} cannot be used; give a Kubernetes quantity such as 16Gi.")
     return text
 

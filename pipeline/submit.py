@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.errors import UserError
 from components.core.layout import PUBLIC_SOURCE_BUCKET
+from components.core.place import is_address
 from pipeline.compile import Compiled, add_placement_arguments, compile_pipeline, images_from, placement_from
 from pipeline.connection import Server, connect, explained
 from pipeline.follow import START_TIMEOUT_SECONDS, Patience, follow
@@ -63,7 +64,7 @@ def read_parameters(assignments: list[str]) -> dict[str, Any]:
     names = {word.partition("=")[0].lower() for word in others}
     given = parse_parameters(others).model_dump(include=names)
     source = given.get("source", "s3://")
-    if not source.startswith("s3://"):
+    if not is_address(source):
         raise UserError(
             f"SOURCE={source} is on this machine, where a cluster cannot read it; "
             f"give a bucket such as s3://{PUBLIC_SOURCE_BUCKET}."

@@ -1,15 +1,12 @@
 """What a run is up against: what its source holds now, which version serves, and whether the two belong together."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from components.core.registry import Registry
+from components.core.run import CHANGED, UNCHANGED, fingerprint
 from components.core.source import Source
-
-CHANGED, UNCHANGED = "changed", "unchanged"
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,3 @@ def look(given: str, snapshot: str, only_news: bool, inputs: Mapping[str, Any], 
     if unchanged:
         print("The version in service was made from the same source, parameters and images.", flush=True)
     return Found(version, snapshot, run, UNCHANGED if unchanged and only_news else CHANGED)
-
-
-def fingerprint(inputs: Mapping[str, Any]) -> str:
-    """Names a run by all that goes into it: a second run with nothing changed has the same."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -77,10 +77,17 @@ def _scope(module: str) -> dict[str, list[ast.stmt]]:
         raise LookupError(f"there is no source of {module}")
     scope: dict[str, list[ast.stmt]] = {}
     for statement in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-        stripped = _Stripped().visit(statement)
-        for name in _defined(stripped):
-            scope.setdefault(name, []).append(stripped)
+        for part in _parts(_Stripped().visit(statement)):
+            for name in _defined(part):
+                scope.setdefault(name, []).append(part)
     return scope
+
+
+def _parts(statement: ast.stmt) -> list[ast.stmt]:
+    """An import of several names as one import each, so that what one needs is not what all need."""
+    if isinstance(statement, ast.ImportFrom):
+        return [ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names]
+    return [ast.Import([alias]) for alias in statement.names] if isinstance(statement, ast.Import) else [statement]
 
 
 def _defined(statement: ast.stmt) -> set[str]:

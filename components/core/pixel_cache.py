@@ -53,7 +53,7 @@ class PixelCache:
     @cached_property
     def _intact(self) -> NDArray[np.bool_]:
         """The rows whose checksum was looked at."""
-        return np.zeros(len(self.rows), np.bool_)
+        return np.zeros(len(self.checksums), np.bool_)
 
     def read(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         """Copy some rows, uint8 n×S×S×3. Reads from the file instead of the map, so resident memory stays flat.

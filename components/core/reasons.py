@@ -10,7 +10,7 @@ from enum import StrEnum
 class Reason(StrEnum):
     """A reason. Those of photos are the same at download and at the endpoint, which judge by the same rule."""
 
-    # Of a photo (components/core/pixels.py).
+    # Of a photo (components/core/image_file.py, pixels.py).
     EMPTY = "empty"
     TOO_MANY_BYTES = "too_many_bytes"
     NOT_AN_IMAGE = "not_an_image"
@@ -18,6 +18,8 @@ class Reason(StrEnum):
     TOO_SMALL = "too_small"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_MANY_SCANS = "too_many_scans"
+    TOO_MANY_PARTS = "too_many_parts"
+    TOO_MUCH_MEMORY = "too_much_memory"
 
     # Of an object in the store.
     MISSING = "missing"

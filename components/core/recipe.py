@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from components.core.defaults import BACKBONE
 from components.core.errors import UserError
+from components.core.validation import first_problem
 
 
 class Recipe(BaseModel):
@@ -150,10 +151,9 @@ def _validated(fields: dict[str, object]) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
+        problem = first_problem(error)
+        field = problem.where
+        if problem.unknown:
             raise UserError(f"A recipe has no field '{field}'; it has {', '.join(Recipe.model_fields)}.") from error
-        reason = first["msg"].removeprefix("Value error, ")
-        given = f"{field}={first['input']} is refused: " if field else ""
-        raise UserError(f"The recipe cannot be used: {given}{reason[0].lower()}{reason[1:]}.") from error
+        given = f"{field}={problem.value} is refused: " if field else ""
+        raise UserError(f"The recipe cannot be used: {given}{problem.message}.") from error

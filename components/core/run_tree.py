@@ -160,4 +160,4 @@ def _sentence(message: str) -> str:
     match = _EXIT.match(message.strip())
     if match is None:
         return message.strip()
-    return match[2].strip() if match[2] else f"it ended with exit code {match[1]} and without a word"
+    return match[2].strip() if match[2] else f"it ended with exit code {match[1]} and without a word; see its log"

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 from components.core.cluster import Cluster, Object, dead_webhook
 from components.core.inference_service import API_VERSION, GROUP, PLURAL, Served
+from components.core.pods import (
+    CANNOT_START,
+    FIRST_FAILED_PULL,
+    condition,
+    container_states,
+    unschedulable,
+    waiting_for,
+)
 from components.deploy.options import KServeOptions
 
 LOG_LINES = 5
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
-# States of a container that do not mend themselves.
-HOPELESS = (
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "CreateContainerConfigError",
-    "RunContainerError",
-)
 # Failures that KServe reports before there is any pod; right after a change they may still be about the spec before.
 LOOKS_UNTIL_CURRENT = 5
 INVALID = ("NoSupportingRuntime", "RuntimeNotRecognized", "RuntimeDisabled", "InvalidPredictorSpec")
@@ -118,17 +118,16 @@ class Observer:
         return [
             ((pod["metadata"]["uid"], container["name"]), container.get("restartCount", 0))
             for pod in self._pods()
-            for container in _containers(pod)
+            for container in container_states(pod)
         ]
 
     def _pods_state(self) -> State | None:
         """The first pod of the version that has trouble, None when none has."""
         for pod in self._pods():
-            scheduled = condition(pod, "PodScheduled")
-            if scheduled.get("reason") == "Unschedulable":
-                why = f"no node fits pod {pod['metadata']['name']} ({scheduled.get('message', '')})"
+            if (message := unschedulable(pod)) is not None:
+                why = f"no node fits pod {pod['metadata']['name']} ({message})"
                 return State(False, why, failed=self._waited() > self.options.schedule_seconds)
-            for container in _containers(pod):
+            for container in container_states(pod):
                 state = self._container_state(pod["metadata"], container)
                 if state:
                     return state
@@ -137,12 +136,12 @@ class Observer:
     def _container_state(self, pod: Object, container: Object) -> State | None:
         if container.get("ready"):
             return None
-        waiting = container.get("state", {}).get("waiting") or {}
+        reason, message = waiting_for(container)
         where = f"container {container['name']} of pod {pod['name']}"
-        if waiting.get("reason") in HOPELESS:
-            return State(False, f"{where}: {waiting['reason']} ({waiting.get('message', '')})", failed=True)
+        if reason in CANNOT_START and reason != FIRST_FAILED_PULL:
+            return State(False, f"{where}: {reason} ({message})", failed=True)
         restarts = container.get("restartCount", 0) - self._restarts.get((pod["uid"], container["name"]), 0)
-        crashes = waiting.get("reason") == "CrashLoopBackOff" or restarts > 1
+        crashes = reason == "CrashLoopBackOff" or restarts > 1
         before = container.get("lastState", {}).get("terminated") if crashes or restarts else None
         ended = container.get("state", {}).get("terminated") or before or {}
         if ended.get("exitCode", 0) == 0 and not crashes:
@@ -174,17 +173,6 @@ class Observer:
 def service_path(options: KServeOptions, name: str) -> str:
     """API path of an InferenceService."""
     return f"/apis/{GROUP}/{API_VERSION}/namespaces/{options.namespace}/{PLURAL}/{name}"
-
-
-def condition(thing: Object, kind: str) -> Object:
-    """One of the status conditions of an object, empty when it is not there."""
-    found = [one for one in thing.get("status", {}).get("conditions") or [] if one.get("type") == kind]
-    return found[0] if found else {}
-
-
-def _containers(pod: Object) -> list[Object]:
-    status = pod.get("status", {})
-    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
 def _tells(event: Object, names: set[str]) -> bool:

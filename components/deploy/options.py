@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.core.errors import UserError
 from components.core.inference_service import SERVICE_ACCOUNT
 from components.core.layout import MODEL_NAME
+from components.core.validation import first_problem
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]
 RuntimeName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,61}[a-z0-9])?$")]
@@ -54,9 +55,9 @@ class KServeOptions(BaseModel):
         except json.JSONDecodeError as error:
             raise UserError(f'The deploy options are not JSON ({error}); write {{"namespace": "models"}}.') from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
-            if first["type"] == "extra_forbidden":
+            problem = first_problem(error)
+            where = problem.where or "the whole"
+            if problem.unknown:
                 names = ", ".join(cls.model_fields)
                 raise UserError(f"There is no deploy option '{where}'; there are {names}.") from error
-            raise UserError(f"The deploy option {where} cannot be used: {first['msg'].lower()}.") from error
+            raise UserError(f"The deploy option {where} cannot be used: {problem.message}.") from error

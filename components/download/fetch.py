@@ -9,7 +9,7 @@ from functools import partial
 
 from components.core.concurrent import REQUESTS, Threads, in_order
 from components.core.layout import image_key
-from components.core.pixels import ImageRejected, decode_with_info
+from components.core.pixels import ImageRejected, read_image_file, squash
 from components.core.reasons import Reason
 from components.core.records import Reject
 from components.core.store import ObjectCorrupt, ObjectMissing, Store
@@ -71,7 +71,8 @@ def _check_all(image_ids: Sequence[str], fetched: Sequence[bytes | Reject]) -> l
 def check(image_id: str, data: bytes) -> Photo | Reject:
     """Whether a photo's bytes decode and have a sensible size."""
     try:
-        pixels, info = decode_with_info(data, HASH_SIDE)
+        file = read_image_file(data)
+        pixels = squash(file, HASH_SIDE)
     except ImageRejected as error:
         return Reject(image_key(image_id), error.reason, error.message)
-    return Photo(image_id, data, info.width, info.height, perceptual_hash(pixels))
+    return Photo(image_id, data, file.width, file.height, perceptual_hash(pixels))

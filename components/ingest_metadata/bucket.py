@@ -17,6 +17,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.core.code import code_digest
 from components.core.concurrent import Threads, in_order
 from components.core.layout import IMAGE_ID, METADATA_PREFIX, state_prefix
 from components.core.reasons import PASSING, Reason
@@ -25,7 +26,6 @@ from components.core.store import ObjectCorrupt, ObjectInfo, ObjectMissing, Stor
 from components.ingest_metadata.parse import BadMetadata, parse_metadata
 from components.ingest_metadata.sample import draw_sample
 
-STATE_VERSION = 1  # raise it whenever the same file would give another record
 PART_KEYS = 1000
 PARTS_UNDER_WAY = 4
 PORTION = 8  # files that one thread reads one after the other
@@ -85,7 +85,8 @@ class BucketReader:
         self.source = source
         self.state = state
         self.sample = draw_sample(self._listed_ids(), limit, seed) if limit else None
-        settings = json.dumps([str(source.location), limit, seed if limit else 0, STATE_VERSION])
+        made_by = code_digest(parse_metadata, image_id_of, cut_parts, _packed)
+        settings = json.dumps([str(source.location), limit, seed if limit else 0, made_by])
         self.prefix = state_prefix("ingest_metadata", hashlib.sha256(settings.encode()).hexdigest()[:16])
         self.reused = 0
         self._previous: asyncio.Future[Known] | None = None

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from components.core.errors import UserError
 from components.core.report import SERIES, Report, new_axes
+from components.core.validation import first_problem
 
 
 class Trial(BaseModel):
@@ -110,7 +111,7 @@ def read_trials(text: str) -> tuple[TrialResult, ...]:
         return tuple(_TRIALS.validate_json(text or "[]"))
     except ValidationError as error:
         raise UserError(
-            f"The study cannot be read ({error.errors()[0]['msg']}); give the JSON of its trials."
+            f"The study cannot be read ({first_problem(error).message}); give the JSON of its trials."
         ) from error
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from components.core.errors import UserError
 from components.core.layout import SOURCE_BUCKET, image_key, metadata_key
 from components.core.location import Location
+from components.core.place import is_address
 from components.core.source import Source
 from components.core.store import Store, open_store
 from drawn.bins import DEFAULT_COUNT, draw_bins, generator_digest
@@ -34,7 +35,7 @@ class PreparedSource:
 
 def check_source(source: str) -> None:
     """Refuse a SOURCE that cannot be meant, before anything starts. Raises UserError."""
-    if source.startswith("s3:"):
+    if is_address(source):
         Location.parse(source)
     elif source != GENERATED:
         FolderSource.open(Path(source))
@@ -47,7 +48,7 @@ def prepare_source(source: str, seed: int = 0, count: int = DEFAULT_COUNT) -> Pr
     Raises UserError for a source that is missing, empty or unreachable.
     """
     check_source(source)
-    if source.startswith("s3:"):
+    if is_address(source):
         return PreparedSource(source, Source.parse(source).snapshot())
     if source == GENERATED:
         snapshot = _digest(GENERATED, generator_digest(), str(seed), str(count))

@@ -109,7 +109,7 @@ class KServeCluster:
             except Exception as error:
                 self.failure = error
                 raise
-            time.sleep(0.02)
+            time.sleep(0.04)
 
     def _reconcile(self) -> None:
         self._end_pods()

@@ -32,7 +32,7 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     # The tests may run while somebody edits the code.
     monkeypatch.setattr("pipeline.compile.revision", lambda: "3f2a91c04d5e")
-    monkeypatch.setattr(follow, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(submit, "Patience", lambda start: follow.Patience(poll=0.01, start=start))
 
 
 @pytest.fixture
@@ -87,7 +87,10 @@ def test_the_same_code_is_uploaded_once(api, host):
     ("state", "sentence"),
     [
         ("step-failed", "The run FAILED in ingest-metadata: The bucket no-such-bucket is not there; check SOURCE."),
-        ("driver-failed", "The run FAILED in Kubeflow Pipelines' own driver, before train began; its log"),
+        (
+            "driver-failed",
+            "own driver, before train began: it ended with exit code 1 and without a word; see its log.",
+        ),
         ("cancelled", "The run was cancelled in train."),
     ],
 )

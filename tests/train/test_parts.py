@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +278,7 @@ def test_decoded_photos_are_those_the_decoder_gives(small_data):
 
 OPEN = """
 import sys
+import zlib
 from components.core.pixel_cache import open_pixels
 from components.core.shards import ShardIndex
 print(len(open_pixels(ShardIndex.read(sys.argv[1]), 24).rows))
@@ -302,7 +304,7 @@ def test_an_interrupted_decode_leaves_nothing(small_data, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("components.core.pixel_cache.decode_squashed", interrupt)
+    monkeypatch.setattr("components.core.pixel_cache._decode_one", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_pixels(index, 24)
     folder = Path(os.environ["BIN_COUNTER_CACHE"]) / "pixels"
@@ -331,7 +333,8 @@ def test_reading_photos_keeps_resident_memory_flat(tmp_path):
     number = 60_000  # 737 MB, written sparse
     with (tmp_path / "pixels.u8").open("wb") as file:
         file.truncate(number * size * size * 3)
-    cache = PixelCache(tmp_path / "pixels.u8", size, {str(row): row for row in range(number)})
+    checksums = np.full(number, zlib.crc32(bytes(size * size * 3)), np.uint32)
+    cache = PixelCache(tmp_path / "pixels.u8", size, {str(row): row for row in range(number)}, checksums, "")
     cache.read(np.arange(64))
     before = process.memory_info().rss
     for start in range(0, number, 512):

@@ -15,13 +15,12 @@ from components.core.errors import UserError
 from components.train_job.exchange import Exchange, fingerprint
 from components.train_job.jobs import Jobs
 from components.train_job.launch import Patience, launch, training_arguments
-from components.train_job.manifest import JOB_LABEL, Pool, train_job
+from components.train_job.manifest import JOB_LABEL, NAMESPACE, QUEUE_LABEL, Pool, train_job
 from pipeline.resources import PRESETS
 from tests.fakes.kubernetes_api import ApiServer, serving
-from tests.manifests.conftest import of_kind, overlay
+from tests.manifests.conftest import built, of_kind
 from tests.schemas import custom_problem
 
-NAMESPACE = "kubeflow"
 DATA = "s3://bin-counter"
 GKE = PRESETS["gke"]
 POOL = Pool(
@@ -43,8 +42,7 @@ FAST = Patience(poll=0.05, unschedulable=0.3, pull=0.3, api=1)
 @pytest.fixture
 def api():
     server = ApiServer({NAMESPACE}, {"trainer.kubeflow.org": ["v1alpha1"]}, {})
-    roles = [one for one in overlay("local") if one["kind"] == "Role" and one["metadata"]["namespace"] == NAMESPACE]
-    server.rules = next(one["rules"] for one in roles if one["metadata"]["name"] == "bin-counter-train-job")
+    server.rules = of_kind(built("train-jobs/local"), "Role")["bin-counter-train-job"]["rules"]
     return server
 
 
@@ -129,9 +127,15 @@ def test_the_train_job_fits_the_crd(pool):
     assert custom_problem(train_job("bin-counter-abc", pool, ARGUMENTS)) is None
 
 
+def test_a_queue_of_kueue_is_named_only_where_one_was_given():
+    body = train_job("bin-counter-abc", replace(POOL, queue="nightly"), ARGUMENTS)
+    assert body["metadata"]["labels"][QUEUE_LABEL] == "nightly"
+    assert QUEUE_LABEL not in train_job("bin-counter-abc", POOL, ARGUMENTS)["metadata"]["labels"]
+
+
 def test_the_train_job_goes_to_the_gpu_pool_and_names_what_the_runtime_has():
     body = train_job("bin-counter-abc", POOL, ARGUMENTS)
-    runtime = of_kind(overlay("local"), "ClusterTrainingRuntime")[body["spec"]["runtimeRef"]["name"]]
+    runtime = of_kind(built("train-jobs/local"), "ClusterTrainingRuntime")[body["spec"]["runtimeRef"]["name"]]
     replicated = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]
     patch = body["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
     pods = patch["template"]["spec"]["template"]["spec"]
@@ -311,7 +315,7 @@ def test_every_parameter_of_training_reaches_the_command_line_that_train_takes()
 
 
 def test_the_runtime_restarts_lost_pods_and_ends_with_mistakes():
-    spec = of_kind(overlay("local"), "ClusterTrainingRuntime")["bin-counter"]["spec"]["template"]["spec"]
+    spec = of_kind(built("train-jobs/local"), "ClusterTrainingRuntime")["bin-counter"]["spec"]["template"]["spec"]
     assert spec["failurePolicy"]["maxRestarts"] > 0
     codes = spec["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]
     assert 1 in codes["values"]

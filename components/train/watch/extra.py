@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.core.metrics import evaluate_counts, most_probable, paired_interval
+from components.core.place import is_address
 from components.core.recipe import Recipe
 from components.core.report import Report
 from components.train.job import Fitted, Job
@@ -23,7 +24,7 @@ def without_extra(job: Job, with_extra: int, extra: int) -> Job:
         "batch_size": min(recipe.batch_size, left),
     }
     # A folder holds the checkpoint of one training; in a bucket each has a key of its own.
-    folder = job.checkpoints and not job.checkpoints.startswith("s3://")
+    folder = job.checkpoints and not is_address(job.checkpoints)
     checkpoints = str(Path(job.checkpoints) / "without-extra") if folder else job.checkpoints
     without = Recipe.model_validate(recipe.model_dump() | fields)
     return replace(job, recipe=without, checkpoints=checkpoints, trace=None)
