@@ -120,8 +120,8 @@ class Site:
 
     @property
     def models_uri(self) -> str:
-        """The suite's own registry of models, inside the bucket that the cluster serves from."""
-        return f"s3://models/{self.name}"
+        """The suite's own registry of models, below what the cluster's storage container fetches."""
+        return f"s3://models/bin-counter/{self.name}"
 
     @property
     def source(self) -> str:
