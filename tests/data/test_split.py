@@ -16,7 +16,7 @@ from components.core.records import Block, block_of, read_splits
 from components.split.divide import SplitOptions, divide
 from components.split.file_lists import read_file_lists, write_file_lists
 from components.split.leaks import check_leaks
-from components.split.rule import BlockRule
+from components.split.rule import HashRule
 from tests.data.world import World
 
 IDS = st.integers(0, 999_999).flatmap(lambda number: st.sampled_from([f"{number:05d}", str(number)]))
@@ -67,6 +67,38 @@ def test_no_contents_stand_on_two_sides(seed: int, draw: Random) -> None:
 
 
 @settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.sets(IDS, max_size=60))
+def test_no_bin_lies_beside_one_of_another_subset(seed, others):
+    division = divide(bins(sorted({*dense(300), *others})), SplitOptions(seed=seed))
+    assert set(check_leaks(division.splits).neighbours.values()) == {0}
+    reasons = set(division.left_out["reason"])
+    assert reasons <= {"at most 2 ids from a block of test", "at most 2 ids from a block of validation"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(60, 120), st.integers(0, 50))
+def test_sixty_bins_are_divided_whatever_the_seed(seed, count, start):
+    splits = divide(bins(dense(count, start)), SplitOptions(seed=seed)).splits
+    assert set(splits["subset"]) == {"train", "validation", "test", "extra"}
+    assert set(check_leaks(splits).neighbours.values()) == {0}
+
+
+def test_groups_stay_together_and_have_no_neighbours():
+    records = bins(dense(400)).assign(group=[f"pod {number % 37}" for number in range(400)])
+    division = divide(records, SplitOptions())
+    sides = division.splits.assign(group=records.set_index("image_id")["group"].loc[division.splits["image_id"]].values)
+    assert sides.groupby("group")["block_subset"].nunique().max() == 1
+    assert division.left_out.empty
+
+
+def test_bins_without_a_group_go_by_their_blocks():
+    plain = bins(dense(400))
+    mixed = plain.assign(group=["pod" if number < 3 else "" for number in range(400)])
+    before, after = (divide(each, SplitOptions()).splits.set_index("image_id")["subset"] for each in (plain, mixed))
+    assert before[dense(300, 100)[0] :].equals(after[dense(300, 100)[0] :])
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.permutations(dense(200)), st.integers(0, 100))
 def test_the_order_of_the_records_does_not_matter(ids: list[str], seed: int) -> None:
     pd.testing.assert_frame_equal(
@@ -84,7 +116,7 @@ def test_neighbours_stay_together() -> None:
 
 @pytest.mark.parametrize(("validation", "test"), [(0.1, 0.2), (0.05, 0.05), (0.15, 0.33)])
 def test_subsets_get_their_shares(validation: float, test: float) -> None:
-    rule = BlockRule(7, validation, test)
+    rule = HashRule(7, validation, test)
     subsets = Counter(rule.subset(block_of(image_id)) for image_id in dense(99_999))
     assert subsets["validation"] / 99_999 == pytest.approx(validation, abs=0.005)
     assert subsets["test"] / 99_999 == pytest.approx(test, abs=0.005)
@@ -109,9 +141,14 @@ def test_shares_that_leave_nothing_are_refused(shares: tuple[Any, ...]) -> None:
         divide(bins(dense(400)), SplitOptions(validation_share=shares[0], test_share=shares[1]))
 
 
-def test_a_subset_without_bins_is_refused() -> None:
-    with pytest.raises(UserError, match="leaves no bin with 1 to 5 items for"):
+def test_too_few_blocks_are_refused_with_what_is_missing() -> None:
+    with pytest.raises(UserError, match="The 13 bins with 1 to 5 items lie in only 1 of the units"):
         divide(bins(dense(20)), SplitOptions())
+
+
+def test_bins_that_all_share_contents_are_refused_with_the_reason() -> None:
+    with pytest.raises(UserError, match="because its bins share contents with"):
+        divide(bins(dense(60), contents=["same"] * 60), SplitOptions())
 
 
 def test_bins_outside_the_range_are_extra_and_keep_their_side() -> None:

@@ -1,7 +1,9 @@
 """A run that was stopped ends as if it never had been; several processes end as one would."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from components.core.errors import UserError
-from components.core.store import open_store
+from components.core.store import ObjectCorrupt, open_store
 from components.train.job import Job, Outputs
 from components.train.loop.checkpoint import Checkpoints
 from components.train.train import train
@@ -136,7 +138,29 @@ def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path: Path, capsys: pytes
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-500])
     assert checkpoints.load() is None
-    assert "is damaged" in capsys.readouterr().out
+    assert "is damaged (RuntimeError); training starts anew" in capsys.readouterr().out
+
+
+def test_beside_a_damaged_checkpoint_the_one_before_is_used(tmp_path, capsys):
+    checkpoints = Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}})
+    for step in (1, 2, 3):
+        checkpoints.save({"step": step})
+    newest = Path(checkpoints.where)
+    newest.write_bytes(newest.read_bytes()[:100])
+    restarted = Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}})
+    assert restarted.load() == {"step": 2}
+    assert "training goes on from the one before" in capsys.readouterr().out
+    restarted.save({"step": 4})
+    assert Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}}).load() == {"step": 4}
+
+
+def test_a_checkpoint_that_the_store_gives_out_damaged_is_told_and_not_used(monkeypatch, capsys):
+    def damaged(self: Checkpoints, name: str) -> bytes:
+        raise ObjectCorrupt(f"{name} stays damaged.")
+
+    monkeypatch.setattr(Checkpoints, "_get", damaged)
+    assert Checkpoints("s3://bin-counter", {}).load() is None
+    assert "training starts anew" in capsys.readouterr().out
 
 
 def test_a_store_that_fails_is_tried_again_and_then_passed_over(
@@ -149,9 +173,9 @@ def test_a_store_that_fails_is_tried_again_and_then_passed_over(
     tries = []
     original = Checkpoints._put
 
-    def put(self: Checkpoints, data: bytes) -> None:
+    def put(self: Checkpoints, name: str, data: bytes) -> None:
         tries.append(1)
-        original(self, data)
+        original(self, name, data)
 
     monkeypatch.setattr(Checkpoints, "_put", put)
     assert Checkpoints("s3://bin-counter", {}).save({"weights": torch.ones(3)}) is False
@@ -170,3 +194,31 @@ def test_a_checkpoint_in_the_bucket_lies_under_the_fingerprint(store_environment
     assert {entry.key for entry in open_store(DATA_URI).list("state/train/")} >= {
         checkpoints.where.removeprefix(f"{DATA_URI}/") for checkpoints in (one, other)
     }
+
+
+FAILS_BEFORE_A_BROADCAST = """
+from components.core.errors import UserError
+from components.train.loop.distributed import joined
+
+with joined() as processes:
+    if processes.leads:
+        raise UserError("The checkpoint cannot be read.")
+    processes.from_lead(None)
+"""
+
+
+def test_when_rank_0_fails_before_a_broadcast_the_others_end_with_it():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILS_BEFORE_A_BROADCAST], cwd=ROOT, env=common | {"RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=280)[0] for process in started]
+    assert [process.returncode for process in started] == [1, 1], said
+    assert "The checkpoint cannot be read." in said[0]
