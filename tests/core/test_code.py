@@ -1,5 +1,6 @@
 """What made the contents of a cache is part of its key: code that makes other contents, and no more than that."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -105,3 +106,29 @@ def test_what_makes_something_else_changes_the_digest(
     digest: Callable[..., str], module: str, old: str, new: str
 ) -> None:
     assert digest(module, old, new) != digest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("Image.Resampling.BILINEAR", "Image.Resampling.BICUBIC", True),
+        ("# Rotating after squashing", "# Turning after squashing", False),
+        ('"""Decode', '"""Read', False),
+    ],
+)
+def test_another_resize_rule_decodes_anew_and_another_comment_does_not(
+    tmp_path: Path, old: str, new: str, changes: bool
+) -> None:
+    copied = tmp_path / "components"
+    copied.mkdir()
+    shutil.copytree(ROOT / "components" / "core", copied / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    program = "from components.core import code, pixels; print(code.code_digest(pixels.decode_squashed))"
+
+    def digest() -> str:
+        command = [sys.executable, "-B", "-c", program]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    before, pixels = digest(), copied / "core" / "pixels.py"
+    assert old in pixels.read_text()
+    pixels.write_text(pixels.read_text().replace(old, new))
+    assert (digest() != before) is changes
