@@ -19,8 +19,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 @pytest.fixture
 def page(server: RunningServer) -> Iterator[Page]:
     """The page, opened in a browser that can reach nothing but the server."""
-    if CHROMIUM is None and os.environ.get("BIN_COUNTER_BROWSER") != "required":
-        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    if CHROMIUM is None:
+        told = pytest.fail if os.environ.get("BIN_COUNTER_BROWSER") == "required" else pytest.skip
+        told("chromium is not installed (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
