@@ -170,10 +170,7 @@ def error_if_calibrated(scores: Scores, seed: int = 0) -> float:
 
 def believable(error: float, if_calibrated: float) -> str:
     """A sentence: whether the probabilities may be taken at their word, from their calibration error and chance's."""
-    if error <= if_calibrated:
-        verdict = "can be believed"
-    else:
-        verdict = "cannot be taken at their word"
+    verdict = "can be believed" if error <= if_calibrated else "cannot be taken at their word"
     return f"Its probabilities {verdict}: they are off by {error:.1%}, where chance alone makes {if_calibrated:.1%}."
 
 
