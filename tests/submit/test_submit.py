@@ -109,6 +109,14 @@ def test_what_the_driver_failed_with_is_read_from_its_log(api, host, capsys):
     assert "driver, before train began: OneOf: nothing found." in capsys.readouterr().out
 
 
+def test_the_last_line_of_a_traceback_is_read_from_the_log(api, host, capsys):
+    api.states = ["step-died"]
+    trace = "Traceback (most recent call last):\n  File x.py\nModuleNotFoundError: No module named 'kfp'\n"
+    api.logs["container-impl"] = trace
+    assert run("--host", host) == 1
+    assert "FAILED in ingest-metadata: ModuleNotFoundError: No module named 'kfp'." in capsys.readouterr().out
+
+
 def test_what_the_gate_kept_is_told_with_its_reason_and_is_no_failure(api, host, capsys):
     api.states = ["training", "kept"]
     api.logs["executor"] = ""
