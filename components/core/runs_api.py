@@ -153,7 +153,7 @@ class RunsApi:
         return ""
 
     def ending(self, run_id: str, run: Run) -> Ending:
-        """How the run ended, with what only a log has: the gate's verdict, the driver's reason, a traceback's last line."""
+        """How the run ended, with what only a log has: the verdict, the driver's reason, the end of a traceback."""
         ending = run.ending()
         name, pattern = {
             Outcome.DEPLOYED: (GATE, _GATE_SAYS),
