@@ -58,6 +58,7 @@ BACKOFF_FACTOR = 2
 # Every step but deploy may be repeated: it writes under the fingerprint of its inputs, or only its own outputs.
 # A deployment that failed has put the old version back; whether to try again is for a person to say.
 STEPS = {
+    "choose_recipe": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
     "ingest_metadata": StepResources(("500m", "4"), ("1Gi", "4Gi"), timeout=4 * HOUR, retries=3),
     "split": StepResources(("250m", "2"), ("1Gi", "8Gi"), timeout=HOUR, retries=2),
     "download": StepResources(("500m", "4"), ("1Gi", "8Gi"), timeout=12 * HOUR, retries=3),
