@@ -17,7 +17,7 @@ TOKEN_AUDIENCE = "pipelines.kubeflow.org"  # noqa: S105 - whom a token is for
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 # The steps that decide how a good run ended.
-FIRST, GATE, DEPLOY = "champion", "gate", "deploy"
+FIRST, AFTER_NEWS, GATE, DEPLOY = "champion", "ingest-metadata", "gate", "deploy"
 _DRIVER_SAYS = re.compile(r"KFP driver: (.+)")
 # The last line of a Python traceback: what a step says that ended without a sentence of its own.
 _TRACEBACK_SAYS = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)
@@ -110,7 +110,7 @@ class Run:
             return Outcome.DEPLOYED
         if gate and gate.state in (State.DONE, State.CACHED):
             return Outcome.KEPT
-        if first and first.state is State.DONE and len(self.steps) <= 2:  # it, and what summarises the end
+        if first and first.state is State.DONE and self.step(AFTER_NEWS) is None:
             return Outcome.UNCHANGED
         return Outcome.SUCCEEDED
 

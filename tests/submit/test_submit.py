@@ -63,7 +63,7 @@ def test_a_run_is_started_with_the_given_parameters_and_followed_to_its_end(api,
     }
     assert sent["service_account"] == "bin-counter-pipeline"
     printed = capsys.readouterr().out
-    assert steps_in(printed)[:2] == [("champion", "runs"), ("champion", "done")]
+    assert steps_in(printed)[1:3] == [("champion", "runs"), ("champion", "done")]
     assert [state for step, state in steps_in(printed) if step == "train"] == ["runs", "done"]
     assert steps_in(printed)[-2:] == [("deploy", "done"), ("summarise", "done")]
     assert "The run succeeded, and its model was deployed." in printed
