@@ -1,7 +1,7 @@
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
 # Variables of these targets that are no parameters of the pipeline.
 SETTINGS += REGISTRY TAG BASE_IMAGE UPDATES SOURCE_URL KFP_HOST NAMESPACE EXPERIMENT SERVICE_ACCOUNT PRESET TRAIN_ON \
-  NODES SHM_SIZE TRAIN_TIMEOUT STEP_REQUESTS START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO \
+  NODES QUEUE SHM_SIZE TRAIN_TIMEOUT STEP_REQUESTS START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO \
   PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS
 CLUSTER_PARAMETERS := SNAPSHOT CHAMPION DEPLOY_OPTIONS ACCELERATOR_TYPE ACCELERATOR_COUNT GPU_NODE_SELECTOR \
   GPU_TOLERATIONS TRAIN_CPU TRAIN_MEMORY
@@ -23,8 +23,8 @@ BASE_DIGEST_OF_podman = podman image inspect --format '{{.Digest}}'
 BASE_DIGEST_OF_buildah = buildah inspect --type image --format '{{.FromImageDigest}}'
 SOURCE_URL ?= $(shell git remote get-url origin 2>/dev/null | sed 's|//[^/@]*@|//|')
 CREATED := $(shell git show --no-patch --format=%cI HEAD 2>/dev/null)
-LABELS = VERSION=$(TAG) REVISION=$(REVISION) CREATED=$(CREATED) SOURCE_URL=$(or $(SOURCE_URL),unknown) \
-  BASE_NAME=$(firstword $(subst @, ,$(BASE_IMAGE))) BASE_DIGEST=$(BASE_DIGEST)
+LABELS = version=$(TAG) revision=$(REVISION) created=$(CREATED) source=$(or $(SOURCE_URL),unknown) \
+  base.name=$(firstword $(subst @, ,$(BASE_IMAGE))) base.digest=$(BASE_DIGEST)
 
 .PHONY: images push archives base
 images: $(IMAGES:%=image-%) ## build the container images; `make images REGISTRY=… TAG=… BASE_IMAGE=… UPDATES=2026-12-01`
@@ -33,7 +33,7 @@ images: $(IMAGES:%=image-%) ## build the container images; `make images REGISTRY
 image-%:
 	@test -n "$(BUILDER)" || { echo "error: No docker, podman or buildah was found; install one of them."; exit 1; }
 	$(BUILDER) build $(if $(filter buildah,$(BUILDER)),--layers) --file docker/Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) \
-	  --build-arg IMAGE=$* $(if $(UPDATES),--build-arg UPDATES=$(UPDATES)) $(LABELS:%=--build-arg %) $(BUILD_FLAGS) \
+	  --build-arg IMAGE=$* $(if $(UPDATES),--build-arg UPDATES=$(UPDATES)) $(LABELS:%=--label org.opencontainers.image.%) $(BUILD_FLAGS) \
 	  --tag $(PREFIX)bin-counter-$*:$(TAG) .
 
 push: $(IMAGES:%=push-%) ## push them; `make push REGISTRY=… TAG=…`, and sign them with cosign: SIGN=1 SIGN_FLAGS='--key cosign.key'
@@ -56,7 +56,7 @@ base: ## write the digest of today's base image into docker/Dockerfile; with sko
 	  && sed -i "s|^ARG BASE_IMAGE=.*|ARG BASE_IMAGE=$$name@$$digest|" docker/Dockerfile && echo "$$name@$$digest"
 
 COMPILE_FLAGS = $(if $(PRESET),--preset '$(PRESET)') $(if $(TRAIN_ON),--train-on '$(TRAIN_ON)') \
-  $(if $(NODES),--nodes '$(NODES)') $(if $(SHM_SIZE),--shm-size '$(SHM_SIZE)') \
+  $(if $(NODES),--nodes '$(NODES)') $(if $(QUEUE),--queue '$(QUEUE)') $(if $(SHM_SIZE),--shm-size '$(SHM_SIZE)') \
   $(if $(TRAIN_TIMEOUT),--train-timeout '$(TRAIN_TIMEOUT)') $(if $(STEP_REQUESTS),--step-requests '$(STEP_REQUESTS)') \
   --registry '$(REGISTRY)' --tag '$(TAG)' \
   $(if $(NAMESPACE),--namespace '$(NAMESPACE)')
