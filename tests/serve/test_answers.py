@@ -49,7 +49,7 @@ def test_drift_grows_with_the_shift_and_is_not_a_number_without_data():
 
 @given(body=st.binary(max_size=200), length=st.none() | st.text(max_size=5))
 def test_parsers_refuse_and_never_fail(body, length):
-    for parse_body in (lambda: v1.photos_from_json(body, 8), lambda: v2.request_from_http(body, length, 8)):
+    for parse_body in (lambda: v1.photos_from_json(body, 8, 99), lambda: v2.request_from_http(body, length, 8, 99)):
         with pytest.raises(Refusal):
             parse_body()
 
