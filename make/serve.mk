@@ -33,3 +33,7 @@ soak-serve: $(VENV)/ready ## ten minutes at saturation, a tenth of it bad input;
 .PHONY: fuzz-serve
 fuzz-serve: $(VENV)/ready ## the long fuzz of the endpoint: 20,000 damaged photos, and requests from its OpenAPI
 	@BIN_COUNTER_FUZZ=20000 $(BIN)/pytest tests/serve/test_fuzz.py -q --timeout 7200 -m "not slow"
+
+.PHONY: attack-serve
+attack-serve: $(VENV)/ready ## hostile requests of every kind beside honest photos, for two minutes; MODEL
+	@$(BIN)/python -m benchmarks.attack --model '$(MODEL)'
