@@ -22,7 +22,7 @@ bench-serve: $(VENV)/ready .venv-bench/ready ## the serving table: this server a
 
 .venv-bench/ready: requirements/bench.txt | $(VENV)/ready
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
-	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python requirements/bench.txt
+	@$(SYNC) --python .venv-bench/bin/python requirements/bench.txt
 	@touch $@
 
 .PHONY: soak-serve

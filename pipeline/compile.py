@@ -116,6 +116,7 @@ def add_placement_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--preset", default="cpu", help=f"one of {', '.join(PRESETS)} (default: cpu)")
     group.add_argument("--train-on", default="pod", help="pod (default): the KFP task itself; trainjob: a TrainJob")
     group.add_argument("--nodes", type=int, default=1, help="nodes of a TrainJob")
+    group.add_argument("--queue", default="", help="Kueue's LocalQueue that admits a TrainJob (default: none)")
     group.add_argument("--no-retries", action="store_true", help="no step is tried again")
     group.add_argument("--shm-size", default="2Gi", help="size of /dev/shm of training (default: 2Gi)")
     group.add_argument(
@@ -136,6 +137,7 @@ def placement_from(arguments: argparse.Namespace) -> Placement:
     return Placement(
         preset_name=arguments.preset,
         train_on=arguments.train_on,
+        queue=arguments.queue,
         nodes=arguments.nodes,
         retries=not arguments.no_retries,
         shm_size=arguments.shm_size,

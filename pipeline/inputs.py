@@ -7,7 +7,6 @@ today; an address in the store that is named after the content does.
 import hashlib
 from pathlib import Path
 
-from components.core.defaults import BACKBONE
 from components.core.errors import UserError
 from components.core.layout import input_prefix
 from components.core.place import is_address
@@ -23,14 +22,9 @@ PLACES = ("file_lists", "weights")  # parameters that may be a path
 def check_inputs(parameters: Parameters) -> None:
     """Refuse what can be known to fail without doing it. Raises UserError."""
     check_source(parameters.source)
-    recipe = choose_recipe(
+    choose_recipe(
         parameters.recipe, parameters.epochs, parameters.image_size, parameters.backbone, parameters.overrides
     )
-    if recipe.backbone != BACKBONE:
-        # Imported late: torch takes seconds to import, and the default needs no check.
-        from components.train.network.backbones import check_backbone
-
-        check_backbone(recipe.backbone)
     for name in PLACES:
         path = _local_path(parameters, name)
         if path is not None and not _files(path):

@@ -28,6 +28,8 @@ def split(
     print(", ".join(f"{subset}: {int(sizes.get(subset, 0)):,}" for subset in SUBSETS))
     for reason, bins in division.left_out["reason"].value_counts().items():
         print(f"left out: {bins:,} ({reason})")
+    if division.ranked:
+        print("So few blocks or groups are ranked and dealt out, so that no subset is empty; new bins may move others.")
     if max(options.validation_share, options.test_share) >= 1:
         print(
             f"Numbers of bins were turned into shares: VALIDATION_SHARE={division.rule.validation_share:.6g} "

@@ -109,7 +109,7 @@ class World:
         cluster = Cluster(self.client(), first_pause=0.01)
         quick = {"poll_seconds": 0.05, "ready_seconds": 20, "canary_seconds": 0.3, "schedule_seconds": 0.2}
         chosen = quick | {"drain_seconds": 2 * GATEWAY_LAG} | options
-        return KServeTarget(KServeOptions.model_validate(chosen), cluster, lease_seconds=8)
+        return KServeTarget(KServeOptions.model_validate(chosen), cluster, lease_seconds=20)
 
     def deploy(self, model_name: str, golden: list[GoldenRequest] | None = None, **options: object) -> Deployment:
         model, before = self.models[model_name], self.registry.current()
@@ -173,13 +173,14 @@ class World:
 
     @contextmanager
     def asked_all_the_time(self) -> Iterator[list[str]]:
-        """Users ask without a pause; collects who answered."""
+        """Users ask one after another; collects who answered."""
         seen: list[str] = []
         done = threading.Event()
 
         def ask() -> None:
             while not done.is_set():
                 seen.append(self.answers())
+                time.sleep(0.01)
 
         thread = threading.Thread(target=ask)
         thread.start()
@@ -642,7 +643,7 @@ def test_a_deploy_killed_half_way_is_picked_up_by_the_next(serving_a, tmp_path, 
     serving_a.fate("b", never_ready=True, spares={SHADOW} if moment == MAIN else set())
     words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"))
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    serving_a.until(lambda: (moment, serving_a.version("b")) in serving_a.kserve.history, 60)
+    serving_a.until(lambda: (moment, serving_a.version("b")) in serving_a.kserve.history, 240)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert serving_a.answers() == serving_a.version("a")
@@ -665,7 +666,7 @@ def test_a_first_deploy_killed_half_way_leaves_nothing_when_the_next_fails(world
     world.fate("a", never_ready=True)
     words, environment = command(world, tmp_path, "rollback", world.version("a"))
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    world.until(lambda: (MAIN, world.version("a")) in world.kserve.history, 60)
+    world.until(lambda: (MAIN, world.version("a")) in world.kserve.history, 240)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     shorten_lease(world)
@@ -682,7 +683,7 @@ def test_a_deploy_killed_while_its_canary_has_a_share_is_picked_up_by_the_next(s
     share = {"mode": mode, "canary_percent": 40, "canary_seconds": 60, "address": serving_a.kserve.address}
     words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"), **share)
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    serving_a.until(lambda: (MAIN, serving_a.version("b")) in serving_a.kserve.history, 60)
+    serving_a.until(lambda: (MAIN, serving_a.version("b")) in serving_a.kserve.history, 240)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     spec = serving_a.service()["spec"]
