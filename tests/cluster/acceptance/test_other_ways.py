@@ -24,7 +24,7 @@ def versions(site: Site) -> list[str]:
     return [version["display_name"] for answer in answers for version in answer]
 
 
-def test_submit_uses_a_version_that_is_there_already(story: Story):
+def test_submit_uses_a_version_that_is_there_already(story: Story) -> None:
     """In whichever storage mode this KFP runs; whatever made the version."""
     story.first()
     before = versions(story.site)
@@ -33,7 +33,7 @@ def test_submit_uses_a_version_that_is_there_already(story: Story):
     assert versions(story.site) == before
 
 
-def test_submit_uses_a_version_that_kubectl_applied(bins, tmp_path):
+def test_submit_uses_a_version_that_kubectl_applied(bins: Site) -> None:
     if bins.kfp("/apis/v2beta1/healthz").get("pipeline_store") != "kubernetes":
         pytest.skip("this KFP keeps its pipelines in its database")
     flags = ["--tag", bins.tag, "--registry", bins.registry, "--shm-size", "257Mi", "--namespace", bins.runs_namespace]
@@ -47,7 +47,7 @@ def test_submit_uses_a_version_that_kubectl_applied(bins, tmp_path):
     assert versions(bins) == before
 
 
-def test_training_by_a_train_job_with_two_nodes(story: Story):
+def test_training_by_a_train_job_with_two_nodes(story: Story) -> None:
     """A pod of the TrainJob is deleted on the way; the run completes all the same."""
     if not has_api("trainer.kubeflow.org"):
         pytest.skip("the cluster has no Kubeflow Trainer")
@@ -79,7 +79,7 @@ def claimed_gpu(cluster: None) -> Iterator[str]:
     kubectl("patch", "node", name, "--subresource=status", "--type=json", "-p", json.dumps(path), check=False)
 
 
-def test_the_gpu_pool_is_asked_for(story: Story, claimed_gpu):
+def test_the_gpu_pool_is_asked_for(story: Story, claimed_gpu: str) -> None:
     """Limit, selector, toleration and /dev/shm of a GPU preset, on the pod itself."""
     story.first()
     site = story.site
@@ -99,16 +99,17 @@ def test_the_gpu_pool_is_asked_for(story: Story, claimed_gpu):
         submission.ended(300)
 
 
-def test_a_driver_that_fails_is_named(bins):
+def test_a_driver_that_fails_is_named(bins: Site) -> None:
     """A node selector that is no object of strings makes KFP's own driver fail, not a step."""
     submission = submit(bins, "SEED=107", 'GPU_NODE_SELECTOR={"a b": "not a label"}')
     assert submission.ended() != 0
     assert "FAILED" in submission.output
     run = newest_run(bins)
-    assert run and run["state"] == "FAILED"
+    assert run
+    assert run["state"] == "FAILED"
 
 
-def test_several_users_are_let_in_by_a_token(site: Site):
+def test_several_users_are_let_in_by_a_token(site: Site) -> None:
     if not site.kfp("/apis/v2beta1/healthz").get("multi_user"):
         pytest.skip("this KFP has no users with namespaces of their own")
     submission = submit(site, options=("--no-follow", "--namespace", site.runs_namespace))

@@ -11,7 +11,7 @@ ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 MORE_BINS = 330
 
 
-def test_a_recurring_run_fires_and_reads_what_is_new(story: Story):
+def test_a_recurring_run_fires_and_reads_what_is_new(story: Story) -> None:
     _, first = story.first()
     site = story.site
     parameters = first["runtime_config"]["parameters"]
