@@ -24,6 +24,7 @@ from components.core.records import RECORDS_SCHEMA, Record, TableWriter
 from components.core.store import open_store
 from components.download.download import DownloadOptions, fetch_and_pack
 from components.download.fetch import PORTION
+from components.download.pack import PieceLog
 from components.ingest_metadata.bucket import BucketReader
 from components.ingest_metadata.ingest import IngestOptions, ingest
 from components.ingest_metadata.parse import parse_metadata
@@ -63,7 +64,10 @@ def images_loop(count: int, folder: Path) -> None:
 def images_ours(count: int, folder: Path) -> None:
     """The download step without its report: fetched, checked, decoded, hashed, packed and stored as shards."""
     options = DownloadOptions(IMAGES_URI, fresh_data_uri())
-    asyncio.run(fetch_and_pack(options, ids(count), folder / "rejects"))
+    image_ids = ids(count)
+    source, store = open_store(options.source), open_store(options.data_uri)
+    log = PieceLog(store, str(source.location), image_ids, options.shard_bytes)
+    asyncio.run(fetch_and_pack(options, source, log, image_ids, folder / "rejects"))
 
 
 def fetch_boto3_threads(count: int, folder: Path) -> None:
@@ -111,7 +115,7 @@ def metadata_boto3_threads(count: int, folder: Path) -> None:
         body = s3.get_object(Bucket=SOURCE_BUCKET, Key=f"metadata/{metadata_key(image_id)}")["Body"].read()
         return parse_metadata(image_id, body)
 
-    with ThreadPoolExecutor(THREADS) as pool, TableWriter(folder / "records", RECORDS_SCHEMA) as table:
+    with ThreadPoolExecutor(THREADS) as pool, TableWriter.open(folder / "records", RECORDS_SCHEMA) as table:
         table.append(pool.map(one, ids(count)))
 
 
@@ -120,7 +124,7 @@ def metadata_ours(_: int, folder: Path) -> None:
     reader = BucketReader(open_store(METADATA_URI), open_store(fresh_data_uri()), 0, 0)
 
     async def run() -> None:
-        with TableWriter(folder / "records", RECORDS_SCHEMA) as table:
+        with TableWriter.open(folder / "records", RECORDS_SCHEMA) as table:
             async for outcomes in reader.read():
                 table.append(outcome for outcome in outcomes if isinstance(outcome, Record))
 

@@ -16,14 +16,14 @@ from benchmarks.workbench import Bins
 from components.core import defaults
 from components.core.errors import reported
 from components.core.layout import DATA_BUCKET
+from components.core.recipe import choose_recipe
 from components.download.download import DownloadOptions, download
 from components.ingest_metadata.ingest import IngestOptions, ingest
 from components.split.divide import SplitOptions
 from components.split.split import split
-from components.train.distributed import Processes
-from components.train.learning_curve import train_points, write_curve
-from components.train.recipes import choose_recipe
-from components.train.train import Job
+from components.train.job import Job
+from components.train.loop.distributed import Processes
+from components.train.tuning.learning_curve import train_points, write_curve
 from pipeline.local_store import local_store
 from pipeline.source import check_source, prepare_source
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.serving.servers import Started, ours, running
-from pipeline.source.generated import draw_bins
+from drawn.bins import draw_bins
 
 RESULT = Path(__file__).parent / "results" / "soak.json"
 CLIENTS = 8

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import date
@@ -28,23 +29,25 @@ from pydantic import BaseModel
 from torch import nn
 
 from benchmarks import train_gpu
+from benchmarks.machine import machine
+from benchmarks.tables import RESULTS, markdown_table, told, write_results
 from benchmarks.train_plain import train_plainly
-from benchmarks.workbench import Bins, Row, drawn_bins, machine, made_bins
+from benchmarks.workbench import Bins, Row, drawn_bins, made_bins
 from components.core.bundle import read_bundle
 from components.core.defaults import BACKBONE
-from components.core.metrics import bootstrap_interval
+from components.core.metrics import proportion_interval
 from components.core.pixel_cache import PixelCache, open_pixels
+from components.core.recipe import choose_recipe
 from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
-from components.train.backbones import create_backbone
-from components.train.distributed import Processes
-from components.train.model import Classes, Counter, Head
-from components.train.recipes import choose_recipe
-from components.train.train import Job, Outputs, train
+from components.train.job import Job, Outputs
+from components.train.loop.distributed import Processes
+from components.train.network.backbones import create_backbone
+from components.train.network.model import Classes, Counter, Head
+from components.train.train import train
 from pipeline.local_store import local_store
 
 Step = Callable[[], None]
-RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 
 
@@ -117,7 +120,7 @@ def original_against_plain(sizes: Sizes, folder: Path) -> list[Row]:
     rows = [cache.rows[image_id] for image_id in bins.ids("test")]
     counts = open_runtime(bundle).predict(cache.read(rows)).counts
     accuracy = float((counts == truth).mean())
-    low, high = bootstrap_interval((counts == truth).astype(float))
+    low, high = proportion_interval(int((counts == truth).sum()), len(truth))
     theirs = float((np.array(plain.answers) == truth).mean())
     images = len(parts[0]) + len(parts[1])
     return [
@@ -229,7 +232,8 @@ def resident_memory(sizes: Sizes, folder: Path) -> Row:
         path = folder / "sparse.u8"
         with path.open("wb") as file:
             file.truncate(number * size * size * 3)
-        cache = PixelCache(path, size, {})
+        checksums = np.full(number, zlib.crc32(bytes(size * size * 3)), np.uint32)
+        cache = PixelCache(path, size, {}, checksums, made_by="")
         random = np.random.default_rng(0)
         cache.read(random.integers(0, number, 512))  # the first batch grows the heap once
         before = process.memory_info().rss
@@ -246,23 +250,21 @@ def resident_memory(sizes: Sizes, folder: Path) -> Row:
     )
 
 
-def table(rows: Sequence[Row], ingredients: Sequence[Sequence[str]], head: dict[str, str]) -> str:
+def table(rows: Sequence[Row], ingredients: Sequence[Sequence[str]], head: dict[str, str]) -> list[str]:
     """The results for people, in Markdown."""
-    said = {True: "met", False: "missed", None: ""}
     lines = [
         "# Training speed",
         "",
         f"`make bench-train`, {head['date']}, {head['machine']}. Alternatives ran in the same run.",
         "",
-        "| what | result | goal | |",
-        "| --- | --- | --- | --- |",
-        *(f"| {row.what} | {row.result} | {row.goal} | {said[row.met]} |" for row in rows),
+        *markdown_table(
+            ["what", "result", "goal", ""], [(row.what, row.result, row.goal, told(row.met)) for row in rows]
+        ),
     ]
     if ingredients:
         lines += ["", "What makes a `finetune` step faster on a CPU (batch 32, 224 px):", ""]
-        lines += ["| | images a second | times plain |", "| --- | ---: | ---: |"]
-        lines += [f"| {' | '.join(row)} |" for row in ingredients]
-    return "\n".join(lines) + "\n"
+        lines += markdown_table(["", "images a second:", "times plain:"], ingredients)
+    return lines
 
 
 def measure(part: str, sizes: Sizes, folder: Path) -> Part:
@@ -287,17 +289,15 @@ def measure(part: str, sizes: Sizes, folder: Path) -> Part:
 def write(parts: dict[str, Part]) -> None:
     """Write the results of these parts, and of those measured before."""
     path = RESULTS / "train.json"
-    path.parent.mkdir(exist_ok=True)
     known = json.loads(path.read_text()) if path.exists() else {"parts": {}}
     merged = {name: Part.model_validate(part) for name, part in known["parts"].items()} | parts
     # The rows of a GPU name it themselves, and the others may be from a machine without.
     here = {"machine": machine(), "date": date.today().isoformat()}
     head = {name: known[name] for name in here} if "machine" in known and set(parts) == {"gpu"} else here
     content = head | {"parts": {name: merged[name].model_dump() for name in PARTS if name in merged}}
-    path.write_text(json.dumps(content, indent=1) + "\n")
     rows = [row for name in PARTS for row in (merged[name].rows if name in merged else _unmeasured(name))]
     ingredients = merged["finetune"].ingredients if "finetune" in merged else []
-    path.with_suffix(".md").write_text(table(rows, ingredients, head))
+    write_results("train", content, table(rows, ingredients, head))
 
 
 def _unmeasured(part: str) -> list[Row]:

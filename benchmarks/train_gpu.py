@@ -12,17 +12,19 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from benchmarks.machine import machine
 from benchmarks.train_plain import Photos
-from benchmarks.workbench import Bins, Row, machine
+from benchmarks.workbench import Bins, Row
 from components.core.defaults import BACKBONE
-from components.train.backbones import create_backbone
-from components.train.checkpoint import Checkpoints
-from components.train.data import epoch_order, share_of
-from components.train.distributed import Processes
-from components.train.loop import Training
-from components.train.model import Counter, Head
-from components.train.recipes import Recipe, choose_recipe
-from components.train.train import Job, Prepared, prepare
+from components.core.recipe import Recipe, choose_recipe
+from components.train.job import Job, Prepared
+from components.train.loop.batches import epoch_order, share_of
+from components.train.loop.checkpoint import Checkpoints
+from components.train.loop.distributed import Processes
+from components.train.loop.training import Training
+from components.train.network.backbones import create_backbone
+from components.train.network.model import Counter, Head
+from components.train.train import prepare
 
 LOOP = "`finetune`, one data-centre GPU: whole loop against the same step on one batch on the GPU"
 FIRST_EPOCH = "the same against a plain DataLoader and Pillow loop with all cores, first epoch"

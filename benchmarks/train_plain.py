@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from components.train.backbones import Backbone
+from components.train.network.backbones import Backbone
 
 
 @dataclass(frozen=True)

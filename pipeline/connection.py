@@ -1,6 +1,7 @@
 """A connection to a KFP API server: plain, multi-user with a token or cookies, or from inside the cluster."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from components.core.errors import UserError
+from components.core.runs_api import IN_CLUSTER_HOST
 
 if TYPE_CHECKING:
     import kfp
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "KFP_TOKEN"  # noqa: S105 - a variable's name
 COOKIES_VARIABLE = "KFP_COOKIES"
 IN_CLUSTER = "in-cluster"
-IN_CLUSTER_HOST = "http://ml-pipeline.kubeflow.svc:8888"
 # KFP's own place for the projected service account token that its API server accepts.
 PROJECTED_TOKEN = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token"))
 HEALTH = "/apis/v2beta1/healthz"
+VERSION = "/apis/v1beta1/healthz"
+# KFP 2.15 and 2.16 try a user's mistake three times and give up on a pod that is lost; 2.17 turned that round.
+OLDEST = (2, 17)
 TIMEOUT_SECONDS = 15.0
 
 
@@ -60,6 +64,7 @@ class Server:
 def connect(server: Server) -> "kfp.Client":
     """A client that has been let in. Raises UserError with the reason when that does not work."""
     multi_user = _healthy(server)
+    _check_version(server)
     if multi_user and not server.namespace:
         raise UserError("This Kubeflow has several users; say in which namespace to run, NAMESPACE=<your profile>.")
     if server.namespace and not multi_user:
@@ -98,7 +103,7 @@ def _healthy(server: Server) -> bool:
         )
     if answer.status_code == 404:
         raise UserError(
-            f"{server.host} has no KFP v2 API ({HEALTH} is not there); upgrade KFP to 2.0 or newer, or check KFP_HOST."
+            f"{server.host} has no KFP v2 API ({HEALTH} is not there); upgrade KFP to 2.17 or newer, or check KFP_HOST."
         )
     try:
         answer.raise_for_status()
@@ -107,6 +112,24 @@ def _healthy(server: Server) -> bool:
         raise UserError(
             f"{server.host} answers, but not as a KFP does (status {answer.status_code}); check KFP_HOST."
         ) from error
+
+
+def _check_version(server: Server) -> None:
+    """Raise UserError for a KFP that is too old; one that was built without a version is taken as it is."""
+    try:
+        # Before 2.17 only this older address tells the version.
+        answer = httpx.get(server.host + VERSION, headers=server.headers(), timeout=TIMEOUT_SECONDS)
+        told = answer.json()
+        # The web page in front of the API server passes it on under a name of its own.
+        tag = str(told.get("tag_name") or told.get("apiServerTagName") or "")
+    except (httpx.HTTPError, ValueError, AttributeError):
+        return
+    found = re.match(r"v?(\d+)\.(\d+)", tag)
+    if found and (int(found[1]), int(found[2])) < OLDEST:
+        raise UserError(
+            f"KFP at {server.host} is {tag}, and 2.17 is the oldest that will do: earlier ones try a step again after "
+            "a mistake of yours, and not when its pod was lost; upgrade KFP."
+        )
 
 
 @contextmanager

@@ -1,13 +1,17 @@
-"""The DAG: ingest_metadata → split → download → train → evaluate → gate → deploy."""
+"""The DAG: choose_recipe → ingest_metadata → split → download → train → evaluate → gate → deploy.
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+On a cluster `champion` looks first at what is so now, and `summarise` tells at the end how it went.
+"""
+
+from typing import Any, NamedTuple
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from components.champion.component import champion as find_champion
+from components.choose_recipe.component import choose_recipe
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, reference
+from components.core.run import CHANGED
 from components.deploy.component import deploy
 from components.download.component import download
 from components.evaluate.component import evaluate
@@ -19,7 +23,7 @@ from components.train.component import train
 from components.train_job.component import train_job
 from pipeline.parameters import Parameters
 from pipeline.resources import TRAIN_IMAGE_STEPS, GpuPool, Placement
-from pipeline.tuning import choose_overrides
+from pipeline.tuning import choose_by_trials
 
 PIPELINE_NAME = "bin-counter"
 DESCRIPTION = "Learns to count the items in a bin from its photo, and deploys it."
@@ -32,6 +36,7 @@ class Outputs(NamedTuple):
     ingest_report: dsl.HTML
     ingest_rejects: dsl.Dataset
     split_report: dsl.HTML
+    split_lists: dsl.Artifact
     download_rejects: dsl.Dataset
     bundle: dsl.Model
     train_report: dsl.HTML
@@ -68,6 +73,8 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
         tune: bool = DEFAULT.tune,
         trials: int = DEFAULT.trials,
         champion: str = "",
+        run: str = "",
+        only_news: bool = False,
         margin: float = DEFAULT.margin,
         force: bool = DEFAULT.force,
         deploy_options: str = "{}",
@@ -91,15 +98,19 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             if placement is not None:
                 placement.apply(task, step, pool)
 
-        whatever_happens: AbstractContextManager = nullcontext()
-        if placement is not None:
-            ended = summarise(models_uri=models_uri)
-            place(ended, "summarise")
-            whatever_happens = dsl.ExitHandler(ended, name="run")
-        with whatever_happens:
-            ingested = ingest_metadata(
-                source=source, snapshot=snapshot, limit=limit, max_count=max_count, seed=seed, data_uri=data_uri
+        def choose() -> dsl.PipelineTask:
+            task = choose_recipe(
+                recipe=recipe, epochs=epochs, image_size=image_size, backbone=backbone, overrides=overrides
             )
+            place(task, "choose_recipe")
+            return task
+
+        def steps(chosen: dsl.PipelineTask, state: Any, rival: Any, made_from: Any) -> Outputs:
+            ingested = ingest_metadata(
+                source=source, snapshot=state, limit=limit, max_count=max_count, seed=seed, data_uri=data_uri
+            )
+            if placement is None:
+                ingested.after(chosen)
             place(ingested, "ingest_metadata")
             divided = split(
                 records=ingested.outputs["records"],
@@ -117,17 +128,14 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             training = {
                 "shard_index": fetched.outputs["shard_index"],
                 "splits": divided.outputs["splits"],
-                "recipe": recipe,
-                "epochs": epochs,
-                "image_size": image_size,
-                "backbone": backbone,
+                # Only training takes it: what comes before stays as it is when the recipe changes.
+                "recipe": chosen.output,
                 "weights": weights,
-                "overrides": overrides,
                 "max_count": max_count,
                 "seed": seed,
                 "data_uri": data_uri,
             }
-            training |= choose_overrides(tune, trials, training, place)._asdict()
+            training |= choose_by_trials(tune, trials, training, place)._asdict()
             if placement is not None and placement.train_on == "trainjob":
                 trained = train_job(**training, **placement.train_job_arguments(train_image, pool))
                 place(trained, "train_job")
@@ -141,11 +149,6 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
                 seed=seed,
             )
             place(evaluated, "evaluate")
-            rival = champion
-            if placement is not None:
-                found = find_champion(given=champion, models_uri=models_uri)
-                place(found, "champion")
-                rival = found.output
             judged = gate(
                 bundle=trained.outputs["bundle"],
                 metrics=evaluated.outputs["metrics"],
@@ -163,26 +166,65 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
                     predictions=evaluated.outputs["predictions"],
                     shard_index=fetched.outputs["shard_index"],
                     verdict=judged.outputs["verdict"],
+                    run=made_from,
                     models_uri=models_uri,
                     target=target,
                     options=deploy_options,
                 )
                 place(deployed, "deploy")
-        if placement is not None:
-            return None
-        return Outputs(
-            ingest_report=ingested.outputs["report"],
-            ingest_rejects=ingested.outputs["rejects"],
-            split_report=divided.outputs["report"],
-            download_rejects=fetched.outputs["rejects"],
-            bundle=trained.outputs["bundle"],
-            train_report=trained.outputs["report"],
-            curves=trained.outputs["curves"],
-            metrics=evaluated.outputs["metrics"],
-            predictions=evaluated.outputs["predictions"],
-            report=evaluated.outputs["report"],
-            verdict=judged.outputs["verdict"],
-        )
+            return Outputs(
+                ingest_report=ingested.outputs["report"],
+                ingest_rejects=ingested.outputs["rejects"],
+                split_report=divided.outputs["report"],
+                split_lists=divided.outputs["lists"],
+                download_rejects=fetched.outputs["rejects"],
+                bundle=trained.outputs["bundle"],
+                train_report=trained.outputs["report"],
+                curves=trained.outputs["curves"],
+                metrics=evaluated.outputs["metrics"],
+                predictions=evaluated.outputs["predictions"],
+                report=evaluated.outputs["report"],
+                verdict=judged.outputs["verdict"],
+            )
+
+        if placement is None:
+            return steps(choose(), snapshot, champion, run)
+        ended = summarise(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, models_uri=models_uri)
+        place(ended, "summarise")
+        with dsl.ExitHandler(ended, name="run"):
+            chosen = choose()
+            found = find_champion(
+                given=champion,
+                snapshot=snapshot,
+                only_news=only_news,
+                source=source,
+                limit=limit,
+                max_count=max_count,
+                seed=seed,
+                validation_share=validation_share,
+                test_share=test_share,
+                file_lists=file_lists,
+                max_reject_share=max_reject_share,
+                recipe=recipe,
+                epochs=epochs,
+                image_size=image_size,
+                backbone=backbone,
+                weights=weights,
+                overrides=overrides,
+                tune=tune,
+                trials=trials,
+                margin=margin,
+                force=force,
+                deploy_options=deploy_options,
+                data_uri=data_uri,
+                models_uri=models_uri,
+                pipeline_image=pipeline_image,
+                train_image=train_image,
+            ).after(chosen)
+            place(found, "champion")
+            with dsl.If(found.outputs["news"] == CHANGED, name="changed"):
+                steps(chosen, found.outputs["snapshot"], found.outputs["version"], found.outputs["run"])
+        return None
 
     # KFP gives out nothing from within an exit handler; on a cluster the artifacts are in the run's page.
     if placement is None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import signal
@@ -17,13 +16,14 @@ from kfp import local
 from components.core.errors import TERMINATION_LOG_VARIABLE, UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE
 from components.core.registry import Registry
+from components.core.run import fingerprint
 from pipeline.console import CacheNews, Console, stdout, steps_marked
 from pipeline.dag import build_pipeline
 from pipeline.inputs import by_content
 from pipeline.local_store import HOME, local_store
 from pipeline.parameters import Parameters
 from pipeline.results import collect_results, print_summary
-from pipeline.source import PreparedSource, prepare_source
+from pipeline.source import prepare_source
 
 REPOSITORY = Path(__file__).parent.parent
 # Only these belong to the public face of a run that the launcher itself uses; the rest goes to the DAG as it is.
@@ -40,13 +40,14 @@ def run_local(parameters: Parameters, home: Path = HOME) -> None:
         parameters = by_content(parameters)
         source = prepare_source(parameters.source, parameters.seed)
         images = {name: f"python-local/{name}:{_digest(name)}" for name in (PIPELINE_IMAGE, TRAIN_IMAGE)}
-        fingerprint = _fingerprint(parameters, source, images)
-        os.environ["BIN_COUNTER_RUN"] = fingerprint
+        inputs = {**parameters.model_dump(mode="json"), "source": source.uri, "snapshot": source.snapshot, **images}
+        run = fingerprint(inputs)
         arguments = {
             **parameters.model_dump(exclude=LAUNCHER_PARAMETERS),
             "source": source.uri,
             "snapshot": source.snapshot,
-            "champion": Registry.open(parameters.models_uri).champion_for(fingerprint),
+            "champion": Registry.open(parameters.models_uri).champion_for(run),
+            "run": run,
             "pipeline_image": images[PIPELINE_IMAGE],
             "train_image": images[TRAIN_IMAGE],
         }
@@ -135,7 +136,9 @@ def _no_process_left() -> Iterator[None]:
 def _digest(image: str) -> str:
     """Digest of the code that `image` would hold: a change of it re-does the steps that run in it."""
     steps = (
-        ["train"] if image == TRAIN_IMAGE else ["ingest_metadata", "split", "download", "evaluate", "gate", "deploy"]
+        ["train"]
+        if image == TRAIN_IMAGE
+        else ["choose_recipe", "ingest_metadata", "split", "download", "evaluate", "gate", "deploy"]
     )
     folders = [REPOSITORY / "components" / name for name in ["core", *steps]]
     digest = hashlib.sha256((REPOSITORY / "requirements" / "dev.txt").read_bytes())
@@ -143,9 +146,3 @@ def _digest(image: str) -> str:
         digest.update(str(path.relative_to(REPOSITORY)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _fingerprint(parameters: Parameters, source: PreparedSource, images: dict[str, str]) -> str:
-    """Names a run by all that goes into it: a second run with nothing changed has the same."""
-    inputs = {**parameters.model_dump(mode="json"), "source": source.uri, "snapshot": source.snapshot, **images}
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from minio import Minio
 
+from components.core.buckets import make_buckets_with_keys
 from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET, SOURCE_BUCKET
+from components.core.ports import LOOPBACK, free_ports
 
 # Where a local run keeps everything: the store, the cache, the results.
 HOME = Path(os.environ.get("BIN_COUNTER_HOME", ".local"))
-HOST = "127.0.0.1"
 REGION = "us-east-1"
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -73,7 +72,7 @@ def local_store(
         process, endpoint = stack.enter_context(_process(folder))
         _wait_until_healthy(process, endpoint, folder / "weed.log")
         store = RunningStore(endpoint, access_key, secret_key)
-        _make_buckets(store, buckets)
+        make_buckets_with_keys(buckets, endpoint, REGION, access_key, secret_key)
         with _told_when_full(folder):
             yield store
 
@@ -123,8 +122,8 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         "-logtostderr",
         "mini",
         f"-dir={data}",
-        f"-ip={HOST}",
-        f"-ip.bind={HOST}",
+        f"-ip={LOOPBACK}",
+        f"-ip.bind={LOOPBACK}",
         f"-master.port={master}",
         f"-master.port.grpc={master_grpc}",
         "-master.telemetry=false",
@@ -156,7 +155,7 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
             env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         )
     try:
-        yield process, f"http://{HOST}:{s3}"
+        yield process, f"http://{LOOPBACK}:{s3}"
     finally:
         _stop(process)
 
@@ -176,15 +175,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def _wait_until_healthy(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
@@ -197,16 +187,3 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], endpoint: str, log: Pa
             pass
         time.sleep(0.05)
     raise UserError(f"The local store did not answer within {START_TIMEOUT_SECONDS:.0f} s; its log is {log}.")
-
-
-def _make_buckets(store: RunningStore, buckets: Sequence[str]) -> None:
-    client = Minio(
-        endpoint=store.endpoint.removeprefix("http://"),
-        access_key=store.access_key,
-        secret_key=store.secret_key,
-        secure=False,
-        region=REGION,
-    )
-    for bucket in buckets:
-        if not client.bucket_exists(bucket_name=bucket):
-            client.make_bucket(bucket_name=bucket)

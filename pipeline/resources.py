@@ -4,16 +4,17 @@ KFP takes pipeline parameters for the GPU pool (`GpuPool`), so those can change 
 the size of /dev/shm are constants of the compiled pipeline (`Placement`), so those are options of `make compile`.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from kfp import dsl, kubernetes
+from kubernetes.utils.quantity import parse_quantity
 
 from components.core.errors import UserError
 from components.core.images import USER_ID
+from pipeline.pool import CPU, MEMORY, read_json
 
 # The names that manifests/ gives to these objects (a test compares).
 SERVICE_ACCOUNT = "bin-counter-pipeline"
@@ -33,30 +34,49 @@ class StepResources:
     timeout: int
     retries: int
 
+    def requesting(self, wanted: Mapping[str, str]) -> "StepResources":
+        """The same with other requests of `cpu` and `memory`; a limit below a request is raised to it."""
+        cpu, memory = (
+            (wanted[name], max(wanted[name], limit, key=parse_quantity)) if name in wanted else (request, limit)
+            for name, (request, limit) in (("cpu", self.cpu), ("memory", self.memory))
+        )
+        return replace(self, cpu=cpu, memory=memory)
+
+    @property
+    def retry_window(self) -> int:
+        """Seconds from the start of the first attempt within which the last one may still end.
+
+        Argo counts a retry's maximum duration from there, and ends an attempt that runs beyond it.
+        """
+        pauses = sum(BACKOFF_SECONDS * BACKOFF_FACTOR**retry for retry in range(self.retries))
+        return (self.retries + 1) * self.timeout + pauses
+
 
 HOUR = 3600
+BACKOFF_SECONDS = 60
+BACKOFF_FACTOR = 2
 # Every step but deploy may be repeated: it writes under the fingerprint of its inputs, or only its own outputs.
 # A deployment that failed has put the old version back; whether to try again is for a person to say.
 STEPS = {
-    "ingest_metadata": StepResources(("1", "4"), ("2Gi", "4Gi"), timeout=4 * HOUR, retries=3),
-    "split": StepResources(("500m", "2"), ("2Gi", "8Gi"), timeout=HOUR, retries=2),
-    "download": StepResources(("2", "4"), ("2Gi", "8Gi"), timeout=12 * HOUR, retries=3),
+    "choose_recipe": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
+    "ingest_metadata": StepResources(("500m", "4"), ("1Gi", "4Gi"), timeout=4 * HOUR, retries=3),
+    "split": StepResources(("250m", "2"), ("1Gi", "8Gi"), timeout=HOUR, retries=2),
+    "download": StepResources(("500m", "4"), ("1Gi", "8Gi"), timeout=12 * HOUR, retries=3),
     "train": StepResources(("4", "4"), ("16Gi", "16Gi"), timeout=24 * HOUR, retries=3),
     "tune_plan": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=600, retries=2),
     "tune_trial": StepResources(("4", "4"), ("16Gi", "16Gi"), timeout=24 * HOUR, retries=3),
     "tune_select": StepResources(("100m", "1"), ("1Gi", "4Gi"), timeout=600, retries=2),
-    "tune_not": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=600, retries=2),
     "train_job": StepResources(("100m", "1"), ("512Mi", "1Gi"), timeout=24 * HOUR, retries=3),
-    "evaluate": StepResources(("2", "4"), ("4Gi", "8Gi"), timeout=2 * HOUR, retries=2),
+    "evaluate": StepResources(("1", "4"), ("2Gi", "8Gi"), timeout=2 * HOUR, retries=2),
     "champion": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
-    "gate": StepResources(("1", "2"), ("2Gi", "4Gi"), timeout=HOUR, retries=2),
-    "deploy": StepResources(("500m", "2"), ("1Gi", "4Gi"), timeout=2 * HOUR, retries=0),
+    "gate": StepResources(("500m", "2"), ("1Gi", "4Gi"), timeout=HOUR, retries=2),
+    "deploy": StepResources(("250m", "2"), ("1Gi", "4Gi"), timeout=2 * HOUR, retries=0),
     "summarise": StepResources(("100m", "1"), ("256Mi", "1Gi"), timeout=600, retries=2),
 }
 
 
 GPU_STEPS = ("train", "tune_trial")
-TRAIN_IMAGE_STEPS = ("train", "tune_plan", "tune_trial", "tune_select", "tune_not")
+TRAIN_IMAGE_STEPS = ("train", "tune_plan", "tune_trial", "tune_select")
 
 
 @dataclass(frozen=True)
@@ -68,12 +88,14 @@ class Preset:
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: tuple[dict[str, str], ...] = ()
     gpu_labels: tuple[str, ...] = ()
+    train_cpu: str = "4"
+    train_memory: str = "16Gi"
 
 
 GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 PRESETS = {
-    # No GPU at all: a kind cluster on a laptop.
-    "cpu": Preset(accelerator_count=0),
+    # No GPU at all: a kind cluster on a laptop, whose node has to fit the training beside Kubeflow.
+    "cpu": Preset(accelerator_count=0, train_cpu="2", train_memory="6Gi"),
     # GKE labels GPU nodes by model and taints them by itself.
     "gke": Preset(
         node_selector={"cloud.google.com/gke-accelerator": "nvidia-l4"},
@@ -85,6 +107,12 @@ PRESETS = {
         node_selector={"node.kubernetes.io/instance-type": "g6.2xlarge"},
         tolerations=(GPU_TOLERATION,),
         gpu_labels=("k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name"),
+    ),
+    # AKS labels GPU nodes and taints none; the second taint is what its documentation creates GPU pools with.
+    "aks": Preset(
+        node_selector={"kubernetes.azure.com/accelerator": "nvidia"},
+        tolerations=(GPU_TOLERATION, {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}),
+        gpu_labels=("kubernetes.azure.com/accelerator",),
     ),
     # NVIDIA's device plugin alone: the resource decides; the label is there with its GPU feature discovery.
     "onprem": Preset(tolerations=(GPU_TOLERATION,), gpu_labels=("nvidia.com/gpu.present",)),
@@ -115,6 +143,8 @@ class Placement:
     retries: bool = True
     shm_size: str = "2Gi"
     train_timeout: int = STEPS["train"].timeout
+    queue: str = ""  # Kueue's LocalQueue for TrainJobs
+    requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # cpu and memory by step, where not STEPS'
 
     def __post_init__(self) -> None:
         if self.preset_name not in PRESETS:
@@ -125,6 +155,8 @@ class Placement:
             raise UserError(f"nodes={self.nodes} cannot be used; give 1 or more.")
         if self.nodes > 1 and self.train_on == "pod":
             raise UserError(f"nodes={self.nodes} needs train_on=trainjob; a KFP task is a single pod.")
+        if self.queue and self.train_on == "pod":
+            raise UserError(f"queue={self.queue} needs train_on=trainjob; Kueue knows TrainJobs, and not KFP's pods.")
 
     @property
     def preset(self) -> Preset:
@@ -134,14 +166,14 @@ class Placement:
     @property
     def default_pool(self) -> GpuPool:
         """Default values of the pipeline parameters of the GPU pool."""
-        preset, train = self.preset, STEPS["train"]
+        preset = self.preset
         return GpuPool(
             accelerator_type=preset.accelerator_type,
             accelerator_count=str(preset.accelerator_count),
             gpu_node_selector=dict(preset.node_selector),
             gpu_tolerations=[dict(toleration) for toleration in preset.tolerations],
-            train_cpu=train.cpu[1],
-            train_memory=train.memory[1],
+            train_cpu=preset.train_cpu,
+            train_memory=preset.train_memory,
         )
 
     def train_job_arguments(self, image: Any, pool: GpuPool) -> dict[str, Any]:
@@ -157,11 +189,12 @@ class Placement:
             "memory": pool.train_memory,
             "shm_size": self.shm_size,
             "timeout": self.train_timeout,
+            "queue": self.queue,
         }
 
     def apply(self, task: dsl.PipelineTask, step: str, pool: GpuPool) -> None:
         """Set on `task` all that `step` needs; `pool` holds the pipeline's own parameters."""
-        resources = STEPS[step]
+        resources = STEPS[step].requesting(self.requests.get(step, {}))
         if step in (*GPU_STEPS, "train_job"):
             resources = replace(resources, timeout=self.train_timeout)
         if step in GPU_STEPS:
@@ -170,7 +203,12 @@ class Placement:
             self._off_gpu_pool(task, resources)
         kubernetes.set_timeout(task, resources.timeout)
         if self.retries and resources.retries:
-            task.set_retry(resources.retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="900s")
+            task.set_retry(
+                resources.retries,
+                backoff_duration=f"{BACKOFF_SECONDS}s",
+                backoff_factor=BACKOFF_FACTOR,
+                backoff_max_duration=f"{resources.retry_window}s",
+            )
         # Optional, so that a cluster with workload identity needs no keys, and so that a missing secret is a sentence
         # from the store at once, and not a pod that waits for it until its timeout.
         kubernetes.use_secret_as_env(task, STORE_NAME, {key: key for key in STORE_SECRET_KEYS}, optional=True)
@@ -180,6 +218,9 @@ class Placement:
         kubernetes.add_pod_label(task, "app.kubernetes.io/component", step.replace("_", "-"))
 
     def _on_gpu_pool(self, task: dsl.PipelineTask, pool: GpuPool) -> None:
+        # The SDK does not count what these setters are given among the inputs of a task, so inside a group (an exit
+        # handler, a loop) the group would lack them, and KFP's driver fails.
+        task.register_pipeline_channels(list(pool))
         task.set_cpu_request(pool.train_cpu)
         task.set_cpu_limit(pool.train_cpu)
         task.set_memory_request(pool.train_memory)
@@ -202,74 +243,24 @@ class Placement:
             kubernetes.add_node_affinity(task, match_expressions=absent)
 
 
-def parse_pool(assignments: Mapping[str, str]) -> dict[str, Any]:
-    """Pipeline parameters of the GPU pool from words of a command line. Raises UserError for the first bad one."""
-    return {name: POOL_PARAMETERS[name](value) for name, value in assignments.items()}
-
-
-def parse_node_selector(text: str) -> dict[str, str]:
-    """Labels and their values from a JSON object of strings. Raises UserError for anything else."""
-    value = _json("GPU_NODE_SELECTOR", text, '{"cloud.google.com/gke-accelerator": "nvidia-l4"}')
-    if not isinstance(value, dict) or not all(isinstance(word, str) for word in value.values()):
-        raise UserError(f"GPU_NODE_SELECTOR={text} cannot be used: it should be a JSON object of labels and strings.")
-    return value
-
-
-def parse_tolerations(text: str) -> list[dict[str, Any]]:
-    """Tolerations from a JSON list of objects in Kubernetes' own form. Raises UserError for anything else."""
-    value = _json("GPU_TOLERATIONS", text, '[{"key": "nvidia.com/gpu", "operator": "Exists"}]')
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise UserError(f"GPU_TOLERATIONS={text} cannot be used: it should be a JSON list of objects.")
-    for item in value:
-        if strange := sorted(set(item) - TOLERATION_FIELDS):
+def parse_requests(text: str) -> dict[str, dict[str, str]]:
+    """Requests by step from a JSON object. Raises UserError for anything else, and for the steps on the GPU pool."""
+    example = '{"evaluate": {"cpu": "2", "memory": "4Gi"}}'
+    value = read_json("STEP_REQUESTS", text, example)
+    if not isinstance(value, dict) or not all(isinstance(wanted, dict) for wanted in value.values()):
+        raise UserError(f"STEP_REQUESTS={text} cannot be used: write an object of steps, like {example}.")
+    for step, wanted in value.items():
+        if step not in STEPS or step in GPU_STEPS:
+            known = ", ".join(name for name in STEPS if name not in GPU_STEPS)
             raise UserError(
-                f"GPU_TOLERATIONS={text} cannot be used: a toleration has no field {strange[0]}; "
-                f"there are {', '.join(sorted(TOLERATION_FIELDS))}."
+                f"STEP_REQUESTS={text} cannot be used: there is no step {step} to set there; there are {known}, and "
+                "TRAIN_CPU and TRAIN_MEMORY are for training."
             )
-        if item.get("operator", "Equal") not in ("Equal", "Exists"):
-            raise UserError(f"GPU_TOLERATIONS={text} cannot be used: the operator should be Equal or Exists.")
-    return value
-
-
-def _json(name: str, text: str, example: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{name}={text} is not JSON ({error.msg} at column {error.colno}); write it like {example}."
-        ) from error
-
-
-def _accelerator_count(text: str) -> str:
-    if not re.fullmatch(r"\d{1,2}", text):
-        raise UserError(f"ACCELERATOR_COUNT={text} cannot be used; give a number of GPUs from 0 to 99.")
-    return text
-
-
-def _accelerator_type(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", text):
-        raise UserError(f"ACCELERATOR_TYPE={text} cannot be used; give a resource name such as nvidia.com/gpu.")
-    return text
-
-
-def _cpu(text: str) -> str:
-    if not re.fullmatch(r"\d+(\.\d+)?|\d+m", text):
-        raise UserError(f"TRAIN_CPU={text} cannot be used; give a Kubernetes quantity such as 4 or 500m.")
-    return text
-
-
-def _memory(text: str) -> str:
-    if not re.fullmatch(r"\d+(Ki|Mi|Gi|Ti|k|M|G|T)?", text):
-        raise UserError(f"TRAIN_MEMORY={text} cannot be used; give a Kubernetes quantity such as 16Gi.")
-    return text
-
-
-TOLERATION_FIELDS = frozenset({"key", "operator", "value", "effect", "tolerationSeconds"})
-POOL_PARAMETERS: dict[str, Callable[[str], Any]] = {
-    "accelerator_type": _accelerator_type,
-    "accelerator_count": _accelerator_count,
-    "gpu_node_selector": parse_node_selector,
-    "gpu_tolerations": parse_tolerations,
-    "train_cpu": _cpu,
-    "train_memory": _memory,
-}
+        for name, quantity in wanted.items():
+            check = {"cpu": CPU, "memory": MEMORY}.get(name)
+            if check is None or not re.fullmatch(check, str(quantity)):
+                raise UserError(
+                    f"STEP_REQUESTS={text} cannot be used: {name} of {step} should be cpu or memory with a Kubernetes "
+                    f"quantity, like {example}."
+                )
+    return {step: {name: str(quantity) for name, quantity in wanted.items()} for step, wanted in value.items()}

@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pipeline.local_store import RunningStore, local_store
+
+# How long one example takes says more of the machine than of the code; pytest-timeout ends what hangs.
+settings.register_profile("bin-counter", deadline=None)
+settings.load_profile("bin-counter")
 
 SAMPLE = Path(__file__).parent.parent.parent / "shared" / "abid"
 

@@ -42,6 +42,19 @@ def is_builtin(body: dict[str, Any]) -> bool:
     return "." not in group or group.endswith(".k8s.io")
 
 
+def storage_container_problem(body: dict[str, Any]) -> str | None:
+    """What is wrong with a ClusterStorageContainer, whose CRD is not among those at hand, as KServe's source has it."""
+    spec, container = body["spec"], body["spec"]["container"]
+    known = {"container", "supportedUriFormats", "workloadType", "supportsMultiModelDownload"}
+    if strange := sorted(set(spec) - known):
+        return f"spec: there is no field {strange[0]}"
+    if not all(set(one) in ({"prefix"}, {"regex"}) for one in spec["supportedUriFormats"]):
+        return "spec.supportedUriFormats: each has a prefix or a regex"
+    # KServe's own container brings the image; a pod's schema has to have one.
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "test"}}
+    return builtin_problem(pod | {"spec": {"containers": [container | {"image": "example/one:1"}]}}, NEWEST_MINORS[-1])
+
+
 @cache
 def _validators() -> dict[tuple[str, str], jsonschema.Draft202012Validator]:
     found = {}

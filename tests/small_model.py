@@ -4,6 +4,7 @@ The photos are grey, and the brighter the more items: the model reads the mean b
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from components.core.bundle import Bundle, BundleInfo, write_bundle
+from components.core.drift import DriftBaseline
 from components.core.records import write_splits
+from components.core.seen import write_seen
 from components.core.shards import Shard, ShardIndex, ShardWriter
 from components.core.store import open_store
 
@@ -30,22 +33,35 @@ def write_small_bundle(
     out_of_range: bool = True,
     sharpness: float = 0.01,
     seed: int = 0,
+    seen: Sequence[str] | None = None,
+    training_ids_digest: str = "0" * 64,
 ) -> Bundle:
-    """A bundle whose model says round(brightness / STEP - shift), the surer the larger `sharpness`."""
+    """A bundle whose model says round(brightness / STEP - shift), the surer the larger `sharpness`.
+
+    It tells which bins it has `seen`; with None it does not, as bundles did in the beginning.
+    """
     files = folder.with_name(f"{folder.name}-files")
     files.mkdir(parents=True)
     onnx.save(_graph(shift, max_count, out_of_range, sharpness), files / "model.onnx")
     save_file({"centres": _centres(shift, max_count)}, files / "weights.safetensors")
+    if seen is not None:
+        write_seen(files, seen)
     info = BundleInfo(
         backbone="brightness",
         image_size=IMAGE_SIZE,
         max_count=max_count,
         has_out_of_range=out_of_range,
         temperature=1.0,
+        drift_baseline=DriftBaseline(
+            counts=(9,) * max_count,
+            counts_limit=20,
+            out_of_range_mean=0.3 if out_of_range else None,
+            out_of_range_deviation=0.4 if out_of_range else None,
+        ),
         recipe="test",
         seed=seed,
         data_fingerprint="0" * 64,
-        training_ids_digest="0" * 64,
+        training_ids_digest=training_ids_digest,
     )
     return write_bundle(folder, info, files)
 

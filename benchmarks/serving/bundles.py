@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from components.core.bundle import MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, Precision, write_bundle
-from components.train.backbones import create_backbone
-from components.train.export import export_onnx, served_outputs
-from components.train.model import Calibration, Classes, Counter, Head, Normalise, Served
-from components.train.serving import quantise
+from components.train.network.backbones import create_backbone
+from components.train.network.export import export_onnx, served_outputs
+from components.train.network.model import Calibration, Classes, Counter, Head, Normalise, Served
+from components.train.network.serving import quantise
 
 
 def make_bundles(
@@ -26,7 +26,7 @@ def make_bundles(
     network = Counter(source, Head(source.features, classes.number))
     with tempfile.TemporaryDirectory() as name:
         files = Path(name)
-        served = Served(Normalise(source.mean, source.std), network, classes, Calibration(1.0, (0.0,) * 5))
+        served = Served(Normalise(source.mean, source.std), network, classes, Calibration(1.0, (0.0,) * 7))
         export_onnx(served, pixels.shape[1], files / MODEL_FILE, served_outputs(True))
         save_file(network.state_dict(), files / WEIGHTS_FILE)
         if "int8" in precisions:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import psutil
+
+from components.core.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
@@ -89,7 +90,7 @@ def bentoml(name: str, bundle: Path) -> Launch:
 @contextlib.contextmanager
 def running(launch: Launch, log: Path) -> Iterator[Started]:
     """Start a server on free ports, wait until it is ready, and stop it and its children at the end."""
-    port, other = _free_port(), _free_port()
+    port, other = free_ports(2)
     command = [part.format(port=port, other=other) for part in launch.command]
     started = time.perf_counter()
     with log.open("wb") as output:
@@ -120,9 +121,3 @@ def _is_ready(port: int, path: str) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5).is_success
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

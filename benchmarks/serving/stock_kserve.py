@@ -11,7 +11,7 @@ from kserve.model_server import parser as kserve_parser
 from PIL import Image
 from torchvision import transforms
 
-from components.train.backbones import create_backbone
+from components.train.network.backbones import create_backbone
 
 
 class Counter(Model):

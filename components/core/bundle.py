@@ -2,14 +2,16 @@
 
 import hashlib
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from components.core.drift import DriftBaseline
 from components.core.errors import UserError
+from components.core.files import folder_whole
+from components.core.stored import Stored
 
 MODEL_FILE = "model.onnx"
 INT8_FILE = "model-int8.onnx"
@@ -19,39 +21,43 @@ INFO_FILE = "model.json"
 PIXELS_INPUT = "pixels"
 SCORES_OUTPUT = "scores"
 OUT_OF_RANGE_OUTPUT = "out_of_range"
+OUTSIDE_OUTPUT = "empty_and_more"  # the two parts of out_of_range apart, N×2
 
 Precision = Literal["f32", "bf16", "int8"]
 RuntimeName = Literal["auto", "openvino", "onnxruntime"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class BundleInfo(BaseModel):
+class BundleInfo(Stored):
     """model.json: everything needed to run the model and to know where it came from.
 
     `checksums` are filled in by `write_bundle`: SHA-256 of every other file in the folder.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    what: ClassVar[str] = "the description of a model"
+    remedy: ClassVar[str] = "train again or fetch the model again"
 
     backbone: str
     image_size: int = Field(ge=16, le=1024)
     max_count: int = Field(ge=1, le=100)
     has_out_of_range: bool
+    has_empty_and_more: bool = False  # whether the graph gives these two apart as well
     runtime: RuntimeName = "auto"
     precision: Precision = "f32"
     temperature: float = Field(gt=0)
-    class_biases: tuple[float, ...] = ()  # added to the counts' logits after the temperature; in the graph
+    class_biases: tuple[float, ...] = ()  # added to the logits of all classes after the temperature; in the graph
     recipe: str
-    recipe_fields: dict[str, bool | int | float | str] = {}
+    recipe_fields: dict[str, bool | int | float | str] = Field(default={})
     initial_weights: str = ""  # where the backbone's first weights came from
     seed: int = 0
     training_images: int = 0
     data_fingerprint: str  # digest of the shard index
     training_ids_digest: str  # SHA-256 over the sorted ids the weights were fitted on
-    metrics: dict[str, float] = {}  # figures on the validation subset
-    validation_counts: tuple[int, ...] = ()  # how often each label was predicted on validation, to see drift later
-    versions: dict[str, str] = {}
-    checksums: dict[str, Digest] = {}
+    metrics: dict[str, float] = Field(default={})  # figures on the validation subset
+    validation_counts: tuple[int, ...] = ()  # no longer written: of bins in range alone, which no camera sends alone
+    drift_baseline: DriftBaseline | None = None
+    versions: dict[str, str] = Field(default={})
+    checksums: dict[str, Digest] = Field(default={})
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -93,18 +99,13 @@ def write_bundle(folder: Path, info: BundleInfo, files: Path) -> Bundle:
     `files` must hold model.onnx and weights.safetensors, and model-int8.onnx when `info` serves int8.
     The folder is built beside its place and renamed into it; what stood there before is replaced.
     """
-    staged = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        shutil.copytree(files, staged)
+    with folder_whole(folder) as staged:
+        for path in files.iterdir():
+            shutil.copyfile(path, staged / path.name)  # the content only: temporary files are closed to other users
         checksums = {path.name: file_digest(path) for path in sorted(staged.iterdir())}
         complete = info.model_copy(update={"checksums": checksums})
-        (staged / INFO_FILE).write_text(complete.model_dump_json(indent=2) + "\n")
+        complete.write(staged / INFO_FILE)
         read_bundle(staged)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staged.replace(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return Bundle(complete, folder)
 
 
@@ -114,14 +115,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     path = folder / INFO_FILE
     if not path.is_file():
         raise UserError(f"There is no model in '{folder}' ({INFO_FILE} is missing); give the folder that train wrote.")
-    try:
-        info = BundleInfo.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise UserError(
-            f"{path} cannot be read ({where}: {first['msg']}); train again or fetch the model again."
-        ) from error
+    info = BundleInfo.read(path)
     needed = {MODEL_FILE, WEIGHTS_FILE} | ({INT8_FILE} if info.precision == "int8" else set())
     for name in sorted(needed | set(info.checksums)):
         if Path(name).name != name or name not in info.checksums:

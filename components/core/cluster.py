@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -20,6 +21,10 @@ ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = (5, 30)
 PASSING_STATUSES = (429, 500, 502, 503, 504)
+# What the API server says when the controller behind a webhook does not answer it.
+WEBHOOK = re.compile(
+    r'failed calling webhook "(?P<name>[^"]+)".*?https://(?P<service>[^./:]+)\.(?P<namespace>[^./:]+)\.svc'
+)
 
 
 class ConflictError(UserError):
@@ -164,6 +169,15 @@ class Cluster:
         raise AssertionError("unreachable")
 
 
+def dead_webhook(message: str) -> str:
+    """Whose webhook does not answer, according to a message of the API server; "" when it is about something else."""
+    found = WEBHOOK.search(message)
+    if not found:
+        return ""
+    owner = "KServe's webhook" if "kserve" in found["name"] else f"the webhook {found['name']}"
+    return f"{owner} does not answer (Service {found['service']} in namespace {found['namespace']})"
+
+
 def _explained(error: ApiException, verb: str, path: str) -> UserError:
     """One sentence for a refusal of the API server."""
     try:
@@ -184,6 +198,10 @@ def _explained(error: ApiException, verb: str, path: str) -> UserError:
     if error.status == 404:
         return UserError(
             f"Could not {verb} {path}: {message}; check the namespace, and that manifests/ was applied to this cluster."
+        )
+    if away := dead_webhook(message):
+        return AwayError(
+            f"Could not {verb} {path}, because {away}; see whether its controller's pods run, and run again: {message}."
         )
     if error.status in PASSING_STATUSES:
         return AwayError(f"Could not {verb} {path}: {message}; see whether the API server is well, and run again.")

@@ -18,7 +18,7 @@ class UserError(Exception):
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn a UserError (or a full disk) inside the block into one printed sentence and exit status 1.
+    """Turn a UserError (or a full disk, or a file that may not be used) in the block into one sentence and status 1.
 
     The sentence also goes to the termination log, so that whoever started the step can show it.
     """
@@ -26,6 +26,10 @@ def reported() -> Iterator[None]:
         yield
     except UserError as error:
         _end_with(str(error))
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        _end_with(f"User {os.getuid()} may not use {error.filename}; change its permissions, or run as its owner.")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

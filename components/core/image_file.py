@@ -15,6 +15,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from components.core.reasons import Reason
+
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _WINDOW = 256 * 1024  # bytes looked through in one go, in which no other thread runs
 _UPRIGHT = 1
@@ -45,9 +47,9 @@ DEFAULT_LIMITS = Limits()
 
 
 class ImageRejected(Exception):
-    """The bytes are no photo that can be counted. `reason` is one of a few words, `message` one sentence."""
+    """The bytes are no photo that can be counted. `message` is one sentence."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -72,10 +74,10 @@ class ImageFile:
 def read_image_file(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ImageFile:
     """Take an image file apart. Raises ImageRejected."""
     if not data:
-        raise ImageRejected("empty", "The image is empty (0 bytes).")
+        raise ImageRejected(Reason.EMPTY, "The image is empty (0 bytes).")
     if len(data) > limits.max_bytes:
         raise ImageRejected(
-            "too_many_bytes", f"The image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted."
+            Reason.TOO_MANY_BYTES, f"The image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted."
         )
     try:
         if data.startswith(b"\xff\xd8\xff"):
@@ -87,9 +89,9 @@ def read_image_file(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ImageFile:
         if data[:6] in (b"GIF87a", b"GIF89a"):
             return _read_gif(data, limits)
     except (struct.error, IndexError) as error:
-        raise ImageRejected("corrupt", "The header of the image is damaged.") from error
+        raise ImageRejected(Reason.CORRUPT, "The header of the image is damaged.") from error
     raise ImageRejected(
-        "not_an_image", f"These bytes are no image that can be read; send one of {', '.join(ACCEPTED_FORMATS)}."
+        Reason.NOT_AN_IMAGE, f"These bytes are no image that can be read; send one of {', '.join(ACCEPTED_FORMATS)}."
     )
 
 
@@ -99,17 +101,17 @@ def _checked(file: ImageFile, limits: Limits) -> ImageFile:
     most = limits.max_scaled_pixels if file.format == "JPEG" else limits.max_pixels
     if min(width, height) < limits.min_side:
         raise ImageRejected(
-            "too_small", f"The image has {width}×{height} pixels; each side needs at least {limits.min_side}."
+            Reason.TOO_SMALL, f"The image has {width}×{height} pixels; each side needs at least {limits.min_side}."
         )
     if max(width, height) > limits.max_side or pixels > most:
         raise ImageRejected(
-            "too_many_pixels",
+            Reason.TOO_MANY_PIXELS,
             f"The image has {width}×{height} pixels; at most {most:,} and {limits.max_side:,} a side "
             f"are accepted of a {file.format}.",
         )
     if file.memory > limits.max_memory:
         raise ImageRejected(
-            "too_much_memory",
+            Reason.TOO_MUCH_MEMORY,
             f"The {file.format} image of {width}×{height} pixels would take {file.memory >> 20} MiB to decode; at most "
             f"{limits.max_memory >> 20} are accepted; send it smaller, or as a baseline JPEG.",
         )
@@ -117,7 +119,7 @@ def _checked(file: ImageFile, limits: Limits) -> ImageFile:
 
 
 def _too_many(what: str, number: int) -> ImageRejected:
-    return ImageRejected("too_many_parts", f"The image has more than {number:,} {what}.")
+    return ImageRejected(Reason.TOO_MANY_PARTS, f"The image has more than {number:,} {what}.")
 
 
 class _Jpeg:
@@ -154,7 +156,7 @@ class _Jpeg:
             if self._is_of_the_picture(code, content):
                 self._parts.append(self._data[start:end])
         if not self._frame:
-            raise ImageRejected("corrupt", "The header of the image is damaged.")
+            raise ImageRejected(Reason.CORRUPT, "The header of the image is damaged.")
         self._parts[-1] = self._ZEROS.sub(b"", self._parts[-1]) + b"\xff\xd9"
         height, width = struct.unpack_from(">HH", self._frame, 1)
         if self._is_progressive and width * height * self._scans > self._limits.max_scanned_pixels:
@@ -187,10 +189,10 @@ class _Jpeg:
                 continue
             end = place + int(struct.unpack_from(">H", self._data, place)[0])
             if end > len(self._data) or end < place + 2:
-                raise ImageRejected("corrupt", "The JPEG image is damaged or incomplete: it ends within a header.")
+                raise ImageRejected(Reason.CORRUPT, "The JPEG image is damaged or incomplete: it ends within a header.")
             if code == self._SCAN:
                 if not self._frame:
-                    raise ImageRejected("corrupt", "The header of the image is damaged.")
+                    raise ImageRejected(Reason.CORRUPT, "The header of the image is damaged.")
                 self._scans += 1
                 if self._scans > self._limits.max_scans:
                     raise self._too_many_scans(self._limits.max_scans)
@@ -212,7 +214,7 @@ class _Jpeg:
         return sum(2 * width * height * x * y // (widest * highest) for x, y in factors)
 
     def _too_many_scans(self, number: int) -> ImageRejected:
-        return ImageRejected("too_many_scans", f"The JPEG has more than {number} scans.")
+        return ImageRejected(Reason.TOO_MANY_SCANS, f"The JPEG has more than {number} scans.")
 
 
 def _orientation(tiff: bytes) -> int | None:
@@ -239,7 +241,7 @@ _PNG_PIXEL = {0: 1, 2: 0, 3: 1, 4: 4, 6: 4}  # bytes besides, by colour type
 def _read_png(data: bytes, limits: Limits) -> ImageFile:
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR":
-        raise ImageRejected("corrupt", "The header of the image is damaged.")
+        raise ImageRejected(Reason.CORRUPT, "The header of the image is damaged.")
     memory = width * height * (_RGB_PIXEL + _PNG_PIXEL.get(colour, 4) * (2 if depth == 16 and colour == 0 else 1))
     orientation, chunks, pixels = _UPRIGHT, [data[:8]], []
     place = 8
@@ -279,7 +281,7 @@ _WEBP_PIXEL = 16  # bytes of a pixel while it is decoded: canvas, the frame befo
 def _read_webp(data: bytes, limits: Limits) -> ImageFile:
     kind, body = data[12:16], data[20:30]
     if len(body) < 10:
-        raise ImageRejected("corrupt", "The header of the image is damaged.")
+        raise ImageRejected(Reason.CORRUPT, "The header of the image is damaged.")
     if kind == b"VP8X":
         width, height = 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
     elif kind == b"VP8L":
@@ -325,7 +327,7 @@ def _read_gif(data: bytes, limits: Limits) -> ImageFile:
             control = data[place:end]
         place = end
     if data[place] != 0x2C:
-        raise ImageRejected("corrupt", "The GIF image is damaged or incomplete.")
+        raise ImageRejected(Reason.CORRUPT, "The GIF image is damaged or incomplete.")
     left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, place + 1)
     end = skip_blocks(place + 11 + _gif_colours(flags))
     width, height = max(width, left + frame_width), max(height, top + frame_height)

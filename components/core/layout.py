@@ -4,14 +4,14 @@ import re
 
 MODEL_NAME = "bin-counter"
 
-# The source bucket has the layout of the public Amazon Bin Image Dataset (bucket aft-vbi-pds).
+# A source bucket has the layout of the public Amazon Bin Image Dataset (bucket aft-vbi-pds).
 PUBLIC_SOURCE_BUCKET = "aft-vbi-pds"
 PUBLIC_SOURCE_REGION = "us-east-1"
 METADATA_PREFIX = "metadata/"
 IMAGES_PREFIX = "bin-images/"
 
 # Our own buckets.
-SOURCE_BUCKET = "bin-source"  # the local stand-in for the public bucket
+SOURCE_BUCKET = "bin-source"  # folders and drawn bins, where pods can read them
 DATA_BUCKET = "bin-counter"  # shards, checkpoints, half-done work
 MODELS_BUCKET = "models"
 SHARDS_PREFIX = "shards/"

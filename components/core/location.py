@@ -1,22 +1,26 @@
 """Where a bucket is, and how it is reached.
 
-Our own store is found through the standard AWS variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-AWS_REGION). The public dataset's bucket is read unsigned, at AWS itself or at PUBLIC_SOURCE_ENDPOINT.
+Our own store is found through the standard AWS variables: AWS_ENDPOINT_URL, AWS_REGION (or AWS_DEFAULT_REGION), and
+credentials in any form that boto3 finds. SSL_CERT_FILE (or AWS_CA_BUNDLE) names a private certificate authority. The
+public dataset's bucket is read unsigned, at AWS itself or at PUBLIC_SOURCE_ENDPOINT.
 """
 
 import os
 from dataclasses import dataclass
-from urllib.parse import urlparse
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from components.core.errors import UserError
 from components.core.layout import PUBLIC_SOURCE_BUCKET, PUBLIC_SOURCE_REGION
 
-_CREDENTIAL_SOURCES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-)
+DEFAULT_REGION = "us-east-1"
+CA_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
+_S3_BY_ANOTHER_NAME = {
+    "gs": "Google Cloud Storage has an S3 interface: make HMAC keys there, set AWS_ENDPOINT_URL to its XML API and "
+    "write s3://{rest}",
+    "az": "Azure has no S3 interface: copy the bins to an S3 store, or put an S3 gateway in front",
+}
+_S3_BY_ANOTHER_NAME |= {"abfs": _S3_BY_ANOTHER_NAME["az"], "abfss": _S3_BY_ANOTHER_NAME["az"]}
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,10 @@ class Location:
     @classmethod
     def parse(cls, uri: str) -> "Location":
         """Read `s3://bucket[/prefix]`. Raises UserError for anything else."""
-        parts = urlparse(uri)
+        parts = urlsplit(uri)
+        if parts.scheme in _S3_BY_ANOTHER_NAME:
+            hint = _S3_BY_ANOTHER_NAME[parts.scheme].format(rest=f"{parts.netloc}{parts.path}")
+            raise UserError(f"'{uri}' is not an S3 address. {hint}.")
         if parts.scheme != "s3" or not parts.netloc:
             raise UserError(f"'{uri}' is not an S3 address; write it as s3://bucket or s3://bucket/prefix.")
         return cls(parts.netloc, parts.path.strip("/"))
@@ -40,20 +47,58 @@ class Location:
 
 @dataclass(frozen=True)
 class Access:
-    """How a bucket is reached."""
+    """How a bucket is reached; `endpoint` is None for AWS itself, `ca_bundle` where no private authority is named."""
 
     location: Location
     endpoint: str | None
     region: str
     signed: bool
+    ca_bundle: Path | None = None
 
     @classmethod
     def to(cls, uri: str) -> "Access":
-        """Access to the bucket of an `s3://bucket/prefix` address. Raises UserError when credentials are not set."""
+        """Access to the bucket of an `s3://bucket/prefix` address. Raises UserError for a setting that cannot be."""
         location = Location.parse(uri)
         if location.bucket == PUBLIC_SOURCE_BUCKET:
-            return cls(location, os.environ.get("PUBLIC_SOURCE_ENDPOINT"), PUBLIC_SOURCE_REGION, signed=False)
-        endpoint = os.environ.get("AWS_ENDPOINT_URL")
-        if endpoint and not any(os.environ.get(name) for name in _CREDENTIAL_SOURCES):
-            raise UserError(f"No credentials for {location}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
-        return cls(location, endpoint, os.environ.get("AWS_REGION", "us-east-1"), signed=True)
+            endpoint = endpoint_from("PUBLIC_SOURCE_ENDPOINT")
+            return cls(location, endpoint, PUBLIC_SOURCE_REGION, signed=False, ca_bundle=ca_bundle())
+        return cls(location, endpoint_from("AWS_ENDPOINT_URL"), region(), signed=True, ca_bundle=ca_bundle())
+
+
+def endpoint_from(variable: str) -> str | None:
+    """A store's address from the environment, None where it is not set. Raises UserError for another form."""
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        return None
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError(
+            f"{variable}={value} is not an address; it should begin with http:// or https://, as in http://{_host(value)}."
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _host(value: str) -> str:
+    """What is left of an address that cannot be used, for the example in the sentence."""
+    bare = value.rpartition("://")[2].strip("/")
+    return bare if bare and not set(bare) & set(" \t\\") else "host:8333"
+
+
+def region() -> str:
+    """The region to sign for."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+
+
+def ca_bundle() -> Path | None:
+    """The file with a private certificate authority. Raises UserError when it cannot be read."""
+    for variable in CA_VARIABLES:
+        if value := os.environ.get(variable):
+            path = Path(value)
+            if not path.is_file() or not os.access(path, os.R_OK):
+                raise UserError(f"{variable}={value} cannot be read; name a file of certificates in PEM form.")
+            return path
+    return None

@@ -3,7 +3,7 @@
 Throughout, `truth` holds N integer counts from 1 to K, and `scores` N×K probabilities; column j stands for count j+1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
@@ -14,8 +14,9 @@ Counts = NDArray[np.int64]
 Scores = NDArray[np.float64]
 Interval = tuple[float, float]
 
-RESAMPLES = 2000
+NORMAL_95 = 1.959964  # the 97.5 % point of the normal distribution
 CALIBRATION_BINS = 15
+RESAMPLES = 2000
 # A score of 0 for the true count would make the loss infinite.
 SMALLEST_SCORE = 1e-12
 
@@ -68,6 +69,7 @@ class Evaluation(BaseModel):
     within_one: Share
     quadratic_kappa: float
     ece: Share
+    ece_if_calibrated: Share  # what perfectly calibrated probabilities stay below on as many bins, 19 times in 20
     baseline_accuracy: Share
     baseline_count: int
     baseline_mae: float
@@ -91,7 +93,7 @@ def evaluate_counts(truth: Counts, scores: Scores, seed: int = 0) -> Evaluation:
     commonest = commonest_count(truth)
     return Evaluation(
         accuracy=float(right.mean()),
-        accuracy_ci95=bootstrap_interval(right.astype(np.float64), seed),
+        accuracy_ci95=proportion_interval(int(right.sum()), len(truth)),
         correct=int(right.sum()),
         n_test=len(truth),
         loss=float(log_losses(truth, scores).mean()),
@@ -102,6 +104,7 @@ def evaluate_counts(truth: Counts, scores: Scores, seed: int = 0) -> Evaluation:
         within_one=float((np.abs(predicted - truth) <= 1).mean()),
         quadratic_kappa=quadratic_kappa(truth, predicted, labels),
         ece=calibration_error(truth, scores),
+        ece_if_calibrated=error_if_calibrated(scores, seed),
         baseline_accuracy=float((truth == commonest).mean()),
         baseline_count=commonest,
         baseline_mae=float(np.abs(commonest - truth).mean()),
@@ -144,27 +147,43 @@ def quadratic_kappa(truth: Counts, predicted: Counts, labels: Counts) -> float:
     return float(cohen_kappa_score(truth, predicted, labels=labels, weights="quadratic"))
 
 
-def calibration_error(truth: Counts, scores: Scores, bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(truth: Counts, scores: Scores) -> float:
     """Expected calibration error of the most probable count (Guo et al. 2017), bins of equal width.
 
     The mean distance between how sure the model was and how often it was right, weighted by the bins' sizes.
     """
-    confidence, right, weight = reliability(truth, scores, bins)
-    return float(min(1.0, (weight * np.abs(confidence - right)).sum()))
+    confidence, right, size = reliability(truth, scores)
+    return float(min(1.0, (size * np.abs(confidence - right)).sum() / len(truth)))
 
 
-def reliability(
-    truth: Counts, scores: Scores, bins: int = CALIBRATION_BINS
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean confidence, share right, and share of all rows, of each bin of confidence that holds any row."""
+def error_if_calibrated(scores: Scores, seed: int = 0) -> float:
+    """The 95 % point of the calibration error that these N×K scores would have if they were perfectly calibrated.
+
+    By consistency resampling (Bröcker and Smith, Weather and Forecasting 2007): as many truths are drawn as there are
+    rows, each right as often as the scores say. On few rows chance alone makes an error that is far from 0.
+    """
+    confidence, _, size = reliability(most_probable(scores), scores)
+    drawn = np.random.default_rng(seed).binomial(size.astype(np.int64), confidence.clip(0, 1), (RESAMPLES, len(size)))
+    errors = np.abs(size * confidence - drawn).sum(axis=1) / len(scores)
+    return float(min(1.0, np.quantile(errors, 0.95)))
+
+
+def believable(error: float, if_calibrated: float) -> str:
+    """A sentence: whether the probabilities may be taken at their word, from their calibration error and chance's."""
+    verdict = "can be believed" if error <= if_calibrated else "cannot be taken at their word"
+    return f"Its probabilities {verdict}: they are off by {error:.1%}, where chance alone makes {if_calibrated:.1%}."
+
+
+def reliability(truth: Counts, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean confidence, share right, and number of rows, of each of CALIBRATION_BINS bins that holds any row."""
     confidence = scores.max(axis=1)
     right = (most_probable(scores) == truth).astype(np.float64)
-    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    size = np.bincount(place, minlength=bins).astype(np.float64)
+    place = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    size = np.bincount(place, minlength=CALIBRATION_BINS).astype(np.float64)
     held = size > 0
-    mean_confidence = np.bincount(place, confidence, minlength=bins)[held] / size[held]
-    mean_right = np.bincount(place, right, minlength=bins)[held] / size[held]
-    return mean_confidence, mean_right, size[held] / len(truth)
+    mean_confidence = np.bincount(place, confidence, minlength=CALIBRATION_BINS)[held] / size[held]
+    mean_right = np.bincount(place, right, minlength=CALIBRATION_BINS)[held] / size[held]
+    return mean_confidence, mean_right, size[held]
 
 
 def per_class(truth: Counts, predicted: Counts, labels: Counts) -> dict[str, ClassFigures]:
@@ -198,21 +217,26 @@ def out_of_range_figures(outside: NDArray[np.bool_], probability: NDArray[np.flo
     )
 
 
-def bootstrap_interval(values: NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """95 % interval of the mean of N values by the percentile bootstrap (Efron 1979)."""
-    means = _resample(len(values), seed, resamples, lambda rows: values[rows].mean(axis=1))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+def proportion_interval(right: int, of: int) -> Interval:
+    """95 % interval of a share by Wilson's score (1927), which keeps its width where all or none are right."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, of).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-def paired_interval(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES
-) -> Interval:
-    """95 % interval of the mean of ours - theirs, on the same N bins: each resample draws the same bins of both.
+def paired_interval(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Interval:
+    """95 % interval of how much oftener ours is right than theirs, on the same N bins.
 
+    Wald's interval after half a bin was added to each of the four cells (Agresti and Min, Statistics in Medicine 2005).
     Most bins are easy or hard for both, so this is narrower than what two separate intervals would allow to say.
     """
-    return bootstrap_interval(ours - theirs, seed, resamples)
+    only_ours, only_theirs = (ours & ~theirs).sum() + 0.5, (theirs & ~ours).sum() + 0.5
+    of = len(ours) + 2
+    difference = (only_ours - only_theirs) / of
+    error = np.sqrt((only_ours + only_theirs) / of - difference**2) / np.sqrt(of)
+    half_width = NORMAL_95 * error
+    return float(difference - half_width), float(difference + half_width)
 
 
 def summary_line(evaluation: Evaluation) -> str:
@@ -225,16 +249,3 @@ def scalar_figures(evaluation: Evaluation) -> Mapping[str, float]:
     """The figures that are one number each."""
     fields = evaluation.model_dump()
     return {name: value for name, value in fields.items() if isinstance(value, int | float)}
-
-
-def _resample(
-    size: int, seed: int, resamples: int, statistic: Callable[[Counts], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """The statistic of `resamples` draws of `size` rows with replacement, in blocks that keep memory small."""
-    generator = np.random.default_rng(seed)
-    block = max(1, 2_000_000 // size)
-    parts = [
-        statistic(generator.integers(0, size, (min(block, resamples - start), size)))
-        for start in range(0, resamples, block)
-    ]
-    return np.concatenate(parts)

@@ -1,11 +1,12 @@
 """Decoded photos of a shard index as one flat uint8 file on local disk, so that a photo is decoded once per size."""
 
 import fcntl
+import hashlib
 import itertools
 import json
 import os
 import shutil
-import uuid
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from components.core.code import code_digest
 from components.core.errors import UserError
-from components.core.pixels import ImageRejected, decode_squashed
+from components.core.files import folder_whole
+from components.core.pixels import ImageRejected, decode_squashed, decoder_versions
 from components.core.shards import ShardIndex, read_images
 
 CACHE_VARIABLE = "BIN_COUNTER_CACHE"
 PIXELS_FILE = "pixels.u8"
-IDS_FILE = "ids.json"
+ROWS_FILE = "rows.json"  # image ids and checksums, in the order of the rows
 _BATCH = 256
 
 
@@ -34,40 +37,64 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class PixelCache:
-    """Decoded photos of one size. `rows` says in which row an image id lies."""
+    """Decoded photos of one size. `rows` says in which row an image id lies, `made_by` names the code that decoded."""
 
     path: Path
     size: int
     rows: dict[str, int]
+    checksums: NDArray[np.uint32]  # CRC-32 of each row
+    made_by: str
 
     @cached_property
     def pixels(self) -> np.memmap:
-        """All photos, uint8 N×S×S×3 RGB, mapped from disk."""
+        """All photos, uint8 N×S×S×3 RGB, mapped from disk; not checked."""
         return np.memmap(self.path, np.uint8, "r", shape=(len(self.rows), self.size, self.size, 3))
 
+    @cached_property
+    def _intact(self) -> NDArray[np.bool_]:
+        """The rows whose checksum was looked at."""
+        return np.zeros(len(self.checksums), np.bool_)
+
     def read(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Copy some rows, uint8 n×S×S×3. Reads from the file instead of the map, so resident memory stays flat."""
+        """Copy some rows, uint8 n×S×S×3. Reads from the file instead of the map, so resident memory stays flat.
+
+        A row's checksum is looked at when it is first read. Raises UserError, and removes the cache, when it differs.
+        """
         batch = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         length = batch[0].nbytes if len(rows) else 0
         with self.path.open("rb", buffering=0) as file:
             for place, row in enumerate(rows):
-                if os.preadv(file.fileno(), [batch[place]], int(row) * length) != length:
-                    raise UserError(f"{self.path} is shorter than it should be; remove its folder and run again.")
+                whole = os.preadv(file.fileno(), [batch[place]], int(row) * length) == length
+                if not whole or not (self._intact[row] or zlib.crc32(batch[place].data) == self.checksums[row]):
+                    shutil.rmtree(self.path.parent, ignore_errors=True)
+                    raise UserError(
+                        f"The decoded photos in {self.path.parent} were damaged on this disk and have been removed; "
+                        "run again, which decodes them anew."
+                    )
+                self._intact[row] = True
         return batch
 
 
+def decoding_digest() -> str:
+    """Names the code and the libraries that turn the bytes of a photo into pixels here; twelve hex digits."""
+    made_by = json.dumps([code_digest(decode_squashed), decoder_versions()])
+    return hashlib.sha256(made_by.encode()).hexdigest()[:12]
+
+
 def open_pixels(index: ShardIndex, size: int) -> PixelCache:
-    """Open the decoded photos of `index` at `size` pixels, decoding them first where that was not done yet.
+    """Open the decoded photos of `index` at `size` pixels, decoding them first where that was not done by this code.
 
     Several processes may call this at once: one decodes, the others wait. An interrupted decode leaves nothing.
     Raises UserError when a shard is damaged, a photo does not decode or the disk is too small.
     """
-    folder = cache_folder() / "pixels" / f"{index.digest[:16]}-{size}"
+    made_by = decoding_digest()
+    folder = cache_folder() / "pixels" / f"{index.digest[:16]}-{size}-{made_by}"
     with _locked(folder.with_suffix(".lock")):
-        if not (folder / IDS_FILE).is_file():
+        if not (folder / ROWS_FILE).is_file():
             _decode(index, size, folder)
-    ids = json.loads((folder / IDS_FILE).read_text())
-    return PixelCache(folder / PIXELS_FILE, size, {image_id: row for row, image_id in enumerate(ids)})
+    ids, checksums = json.loads((folder / ROWS_FILE).read_text())
+    rows = {image_id: row for row, image_id in enumerate(ids)}
+    return PixelCache(folder / PIXELS_FILE, size, rows, np.array(checksums, np.uint32), made_by)
 
 
 def _decode(index: ShardIndex, size: int, folder: Path) -> None:
@@ -78,10 +105,9 @@ def _decode(index: ShardIndex, size: int, folder: Path) -> None:
             f"Decoded photos need {needed / 1e9:.1f} GB in {folder.parent}, where {free / 1e9:.1f} GB are free; "
             f"free some space or point {CACHE_VARIABLE} to a larger disk."
         )
-    staged = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
-    staged.mkdir(parents=True)
-    try:
-        ids: list[str] = []
+    ids: list[str] = []
+    checksums: list[int] = []
+    with folder_whole(folder) as staged:
         with (staged / PIXELS_FILE).open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             progress = tqdm(total=index.images, desc=f"decode at {size} px", unit="image", mininterval=2)
             for batch in _batched(read_images(index), _BATCH):
@@ -91,13 +117,11 @@ def _decode(index: ShardIndex, size: int, folder: Path) -> None:
                     strict=True,
                 ):
                     ids.append(image_id)
+                    checksums.append(zlib.crc32(pixels.data))
                     file.write(pixels.data)
                 progress.update(len(batch))
             progress.close()
-        (staged / IDS_FILE).write_text(json.dumps(ids))
-        staged.replace(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        (staged / ROWS_FILE).write_text(json.dumps([ids, checksums]))
 
 
 def _decode_one(image_id: str, data: bytes, size: int) -> NDArray[np.uint8]:

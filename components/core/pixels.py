@@ -7,11 +7,13 @@ photo is transparent. A photo that already has the wanted size is not resampled.
 
 import io
 import re
+from importlib.metadata import version
 
 import numpy as np
+import PIL
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin, features
 
 from components.core.image_file import (
     ACCEPTED_FORMATS,
@@ -21,6 +23,7 @@ from components.core.image_file import (
     Limits,
     read_image_file,
 )
+from components.core.reasons import Reason
 
 __all__ = [
     "ACCEPTED_FORMATS",
@@ -29,6 +32,7 @@ __all__ = [
     "ImageRejected",
     "Limits",
     "decode_squashed",
+    "decoder_versions",
     "read_image_file",
     "squash",
 ]
@@ -63,6 +67,13 @@ def squash(file: ImageFile, size: int) -> NDArray[np.uint8]:
     return np.asarray(squashed)
 
 
+def decoder_versions() -> dict[str, str]:
+    """Versions of what turns bytes into pixels here: with others the same photo may have other pixels."""
+    codecs = ("jpg", "libjpeg_turbo", "zlib", "webp")
+    ours = {"pillow": PIL.__version__, "simplejpeg": version("simplejpeg")}
+    return ours | {name: str(features.version(name)) for name in codecs}
+
+
 def _decode_jpeg(file: ImageFile, size: int) -> Image.Image:
     """Decode a JPEG, scaled by libjpeg to no less than twice what is needed. Raises ImageRejected where it warns."""
     fit = min(file.width, file.height) // (2 * size)
@@ -94,7 +105,7 @@ def _is_harmless(warning: str, length: int) -> bool:
 
 
 def _lost(warning: str) -> ImageRejected:
-    return ImageRejected("corrupt", f"The JPEG image is damaged or incomplete ({warning:.100}).")
+    return ImageRejected(Reason.CORRUPT, f"The JPEG image is damaged or incomplete ({warning:.100}).")
 
 
 def _decode(file: ImageFile, size: int | None = None) -> Image.Image:
@@ -104,7 +115,7 @@ def _decode(file: ImageFile, size: int | None = None) -> Image.Image:
             image.draft("RGB", (2 * size, 2 * size))
         image.load()
     except Exception as error:  # decoders raise whatever hostile bytes make them raise
-        raise ImageRejected("corrupt", f"The {file.format} image is damaged or incomplete.") from error
+        raise ImageRejected(Reason.CORRUPT, f"The {file.format} image is damaged or incomplete.") from error
     return image
 
 

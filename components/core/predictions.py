@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from components.core.bundle import Bundle
 from components.core.errors import UserError
+from components.core.files import written_whole
 from components.core.pixels import decode_squashed
 from components.core.runtime import Prediction, Runtime, open_runtime
 from components.core.shards import ShardIndex, read_images
@@ -73,7 +74,8 @@ def stack_scores(predictions: pd.DataFrame) -> np.ndarray:
 def write_predictions(path: str | Path, predictions: pd.DataFrame) -> None:
     """Write the table; columns as in PREDICTIONS_SCHEMA."""
     table = pa.Table.from_pandas(predictions, PREDICTIONS_SCHEMA, preserve_index=False)
-    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")
+    with written_whole(path) as partial:
+        pq.write_table(table.replace_schema_metadata(None), partial, compression="zstd")
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:

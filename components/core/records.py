@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import pandas as pd
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.core.errors import UserError
+from components.core.files import written_whole
 
 SUBSETS = ("train", "validation", "test", "extra")
 
@@ -27,6 +27,7 @@ RECORDS_SCHEMA = pa.schema(
         ("consistent", pa.bool_()),  # quantity equals the sum over the contents; null where these are unknown
         ("weight", pa.float32()),  # pounds, all items together; null where any is unknown
         ("volume", pa.float32()),  # cubic inches, likewise
+        ("group", pa.string()),  # what the split must keep together; empty where the source does not say
     ]
 )
 SPLITS_SCHEMA = pa.schema(
@@ -58,6 +59,7 @@ class Record:
     consistent: bool | None = None
     weight: float | None = None
     volume: float | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,47 +89,43 @@ def block_of(image_id: str) -> Block:
 
 
 class TableWriter:
-    """Writes rows to a Parquet file as they come. The file appears whole when the block ends well, or not at all."""
+    """Writes rows to a Parquet file as they come."""
 
-    def __init__(self, path: str | Path, schema: pa.Schema, rows_per_group: int = 20_000) -> None:
-        self.path = Path(path)
-        self.schema = schema
-        self.rows_per_group = rows_per_group
+    def __init__(self, file: pq.ParquetWriter, schema: pa.Schema, rows_per_group: int) -> None:
+        self._file = file
+        self._schema = schema
+        self._rows_per_group = rows_per_group
         self._pending: list[tuple[object, ...]] = []
-        self._partial = self.path.with_name(self.path.name + ".partial")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
 
-    def __enter__(self) -> "TableWriter":
-        return self
+    @classmethod
+    @contextmanager
+    def open(cls, path: str | Path, schema: pa.Schema, rows_per_group: int = 20_000) -> Iterator["TableWriter"]:
+        """The file appears whole when the block ends well, or not at all."""
+        with written_whole(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as file:
+            table = cls(file, schema, rows_per_group)
+            yield table
+            table.flush()
 
     def append(self, rows: Iterable[Record | Reject]) -> None:
         """Add rows; memory holds one row group at most."""
         for row in rows:
             self._pending.append(tuple(vars(row).values()))
-            if len(self._pending) == self.rows_per_group:
-                self._flush()
+            if len(self._pending) == self._rows_per_group:
+                self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """End the row group, if it has rows."""
+        if not self._pending:
+            return
         columns = zip(*self._pending, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self.schema, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
         self._pending.clear()
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if error is None and self._pending:
-                self._flush()
-            self._writer.close()
-            if error is None:
-                self._partial.replace(self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
 
 
 def write_rejects(path: str | Path, rejects: Iterable[Reject]) -> None:
     """Write the table of what was left out, in the order given."""
-    with TableWriter(path, REJECTS_SCHEMA) as table:
+    with TableWriter.open(path, REJECTS_SCHEMA) as table:
         table.append(rejects)
 
 
@@ -157,15 +155,9 @@ def iterate_rejects(path: str | Path) -> Iterator[Reject]:
 
 def write_splits(path: str | Path, splits: pd.DataFrame) -> None:
     """Write the split; columns as in SPLITS_SCHEMA."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(splits, SPLITS_SCHEMA, preserve_index=False).replace_schema_metadata(None)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with written_whole(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_splits(path: str | Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +26,7 @@ from components.core.layout import (
     version_prefix,
 )
 from components.core.store import ObjectExists, ObjectMissing, Store, open_store
+from components.core.stored import Stored
 
 VERSION = re.compile(r"[0-9a-f]{12}")
 GOLDEN_FILE = "golden.json"
@@ -45,13 +46,14 @@ class Figures(BaseModel):
     n_test: int
 
 
-class Deployment(BaseModel):
+class Deployment(Stored):
     """The record of one change of the version in service.
 
     `champion` is the version it was compared with ("" for none), `run` the fingerprint of the run's inputs.
     """
 
-    model_config = ConfigDict(frozen=True)
+    what: ClassVar[str] = "a record of a deployment"
+    remedy: ClassVar[str] = "put the record back, or remove it"
 
     number: int = Field(ge=1)
     version: str
@@ -60,6 +62,17 @@ class Deployment(BaseModel):
     target: str = ""
     deployed_at: str
     figures: Figures | None = None
+
+    def told(self) -> str:
+        """The version with its figures, for people."""
+        if self.figures is None:
+            return f"version {self.version}"
+        low, high = self.figures.accuracy_ci95
+        return (
+            f"version {self.version}, accuracy {self.figures.accuracy:.1%} ({low:.1%} to {high:.1%}, baseline "
+            f"{self.figures.baseline_accuracy:.1%}), within one {self.figures.within_one:.1%} of "
+            f"{self.figures.n_test} test bins"
+        )
 
 
 class GoldenAnswer(BaseModel):
@@ -136,11 +149,10 @@ class Registry:
         if not VERSION.fullmatch(version):
             raise UserError(f"'{version}' is not a version; it is twelve hex digits, see `make models`.")
         try:
-            return BundleInfo.model_validate_json(self.store.get(f"{version_prefix(version)}{INFO_FILE}"))
+            data = self.store.get(f"{version_prefix(version)}{INFO_FILE}")
         except ObjectMissing as error:
             raise UserError(f"There is no version {version} in {self.store.location}; see `make models`.") from error
-        except ValidationError as error:
-            raise UserError(f"Version {version} in {self.store.location} is damaged; train it again.") from error
+        return BundleInfo.parse(data, f"Version {version} in {self.store.location}")
 
     def golden(self, version: str) -> list[GoldenRequest]:
         """The golden requests that were published with a version. Raises UserError when there are none."""
@@ -174,6 +186,15 @@ class Registry:
             return ""
         return current.champion if run and current.run == run else current.version
 
+    def last_served(self, champion: str, number: int) -> list[str]:
+        """`champion` and the versions put into service before it, newest first, each once, at most `number` of them.
+
+        What came after the champion does not count, so the answer stays the same while newer versions arrive.
+        """
+        served = [deployment.version for deployment in self.deployments()]
+        until = len(served) - served[::-1].index(champion) if champion in served else 0
+        return list(dict.fromkeys([champion, *served[:until][::-1]]))[:number]
+
     def deployments(self) -> list[Deployment]:
         """All deployments, oldest first."""
         return [self._record(number) for number in self._numbers()]
@@ -195,7 +216,7 @@ class Registry:
             figures=figures,
         )
         try:
-            self.store.create(deployment_key(record.number), record.model_dump_json(indent=2).encode())
+            self.store.create(deployment_key(record.number), record.text().encode())
         except ObjectExists as error:
             winner = self.serving()
             raise SupersededError(
@@ -207,11 +228,12 @@ class Registry:
 
     def write_latest(self) -> None:
         """Bring latest.json up to the newest record, also when others write too or died before they did."""
-        newest = self.current()
-        while newest is not None:
-            self.store.put(LATEST_KEY, newest.model_dump_json(indent=2).encode())
-            written, newest = newest, self.current()
-            if newest == written:
+        numbers = self._numbers()
+        while numbers:
+            # Copied as it is: a newer version of this code may have written fields that we do not know.
+            self.store.put(LATEST_KEY, self.store.get(deployment_key(numbers[-1])))
+            written, numbers = numbers, self._numbers()
+            if numbers == written:
                 return
 
     def _numbers(self) -> list[int]:
@@ -219,7 +241,8 @@ class Registry:
         return sorted(int(key.removeprefix(DEPLOYMENTS_PREFIX).removesuffix(".json")) for key in keys)
 
     def _record(self, number: int) -> Deployment:
-        return Deployment.model_validate_json(self.store.get(deployment_key(number)))
+        key = deployment_key(number)
+        return Deployment.parse(self.store.get(key), f"{self.store.location}/{key}")
 
     def _create(self, key: str, data: bytes) -> None:
         """Write an immutable object; what is there already must be the same."""

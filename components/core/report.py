@@ -23,6 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from components.core.files import write_whole
+
 # Colours of data series that stand out from both a white and a black page.
 SERIES = ("#3b82c4", "#e0782f", "#4aa36c", "#a06cc4")
 
@@ -98,9 +100,7 @@ class Report:
 
     def write(self, path: str | Path) -> None:
         """Write the page to `path`, making its folder."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.html(), encoding="utf-8")
+        write_whole(path, self.html())
 
     def _add(self, template: str, **values: object) -> "Report":
         self.parts.append(_render(template, **values))

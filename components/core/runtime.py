@@ -11,11 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.bundle import OUT_OF_RANGE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT, Bundle
+from components.core.bundle import OUT_OF_RANGE_OUTPUT, OUTSIDE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT, Bundle
 from components.core.errors import UserError
 
 RUNTIMES = ("auto", "openvino", "onnxruntime")
 _OPENVINO_TYPES = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # int8 is in the graph itself
+_CUDA = "CUDAExecutionProvider"
+_DRIVER = Path("/dev/nvidiactl")
 _COPIES = 4  # graphs of one runtime at most, for each has its weights in memory
 _BATCH = 32  # images in one call at most, so that memory does not grow with the caller's array
 
@@ -28,11 +30,12 @@ class Prediction:
 
     `scores` float32 N×max_count: calibrated probabilities of the counts 1…max_count, given that it is one of them.
     `out_of_range` float32 N: probability that the bin holds 0 or more than max_count items; None when the model
-    knows no such bins.
+    knows no such bins. `empty_and_more` float32 N×2: its two parts; None also where the graph gives only their sum.
     """
 
     scores: NDArray[np.float32]
     out_of_range: NDArray[np.float32] | None
+    empty_and_more: NDArray[np.float32] | None = None
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -46,7 +49,12 @@ class Prediction:
 
 
 class OnnxFunction(Protocol):
-    """A graph that was opened: pixels uint8 N×S×S×3 in, one array per wanted output out. Safe to call from threads."""
+    """A graph that was opened: pixels uint8 N×S×S×3 in, one array per wanted output out. Safe to call from threads.
+
+    `device` is where it runs: CPU or CUDA.
+    """
+
+    device: str
 
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Array, ...]:
         """Run the graph."""
@@ -59,6 +67,7 @@ class Runtime:
         self.bundle = bundle
         self.name = name
         self.precision = precision
+        self.device = function.device
         self._function = function
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
@@ -71,7 +80,7 @@ class Runtime:
             return Prediction(empty, empty[:, 0].copy() if self.bundle.info.has_out_of_range else None)
         parts = [self._function(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)]
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return Prediction(columns[0], columns[1] if self.bundle.info.has_out_of_range else None)
+        return Prediction(*columns) if self.bundle.info.has_out_of_range else Prediction(columns[0], None)
 
 
 def open_runtime(
@@ -79,23 +88,28 @@ def open_runtime(
 ) -> Runtime:
     """Open a bundle's graph.
 
-    `runtime`: openvino, onnxruntime, or auto (the bundle's choice; where that is auto too, ONNX Runtime if a CUDA
-    device can be used, else OpenVINO). `precision`: f32, bf16 or int8, by default the bundle's. `threads`: CPU threads
-    in all, by default every core. `streams`: how many calls run at the same time, sharing the threads.
-    Raises UserError for a runtime that is not installed and a graph that cannot be opened.
+    `runtime`: openvino, onnxruntime, or auto: ONNX Runtime where one for CUDA is installed, whatever the bundle asks
+    for, else the bundle's choice, and OpenVINO where that is auto too. `precision`: f32, bf16 or int8, by default the
+    bundle's. `threads`: CPU threads in all, by default every core. `streams`: how many calls run at the same time,
+    sharing the threads. Raises UserError for a runtime that is not installed, a graph that cannot be opened, and an
+    ONNX Runtime for CUDA that would run elsewhere.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"There is no runtime '{runtime}'; take one of {', '.join(RUNTIMES)}.")
+    name = runtime
+    if runtime == "auto":
+        bundles = "openvino" if bundle.info.runtime == "auto" else bundle.info.runtime
+        name = "onnxruntime" if _is_for_cuda() else bundles
+        if name != bundles and precision is None and bundle.info.precision == "bf16":
+            precision = "f32"  # the same graph; bf16 is OpenVINO's way to compute it
     precision = precision or bundle.info.precision
     if precision not in _OPENVINO_TYPES:
         raise UserError(f"There is no precision '{precision}'; take one of {', '.join(_OPENVINO_TYPES)}.")
     path = bundle.onnx_for(precision)
     if not path.is_file():
         raise UserError(f"The model in '{bundle.folder}' has no {precision} graph; take f32 or train with {precision}.")
-    outputs = (SCORES_OUTPUT, OUT_OF_RANGE_OUTPUT) if bundle.info.has_out_of_range else (SCORES_OUTPUT,)
-    name = bundle.info.runtime if runtime == "auto" else runtime
-    if name == "auto":
-        name = "onnxruntime" if _cuda_is_there() else "openvino"
+    optional = {OUT_OF_RANGE_OUTPUT: bundle.info.has_out_of_range, OUTSIDE_OUTPUT: bundle.info.has_empty_and_more}
+    outputs = (SCORES_OUTPUT, *(output for output, given in optional.items() if given))
     opened = open_onnx(path, precision, threads, outputs, streams=streams, runtime=name)
     return Runtime(bundle, opened, name, precision)
 
@@ -129,6 +143,8 @@ def switch_telemetry_off() -> None:
 
 
 class _OpenVinoFunction:
+    device = "CPU"
+
     def __init__(self, path: Path, precision: str, threads: int | None, outputs: Sequence[str], streams: int) -> None:
         switch_telemetry_off()
         import openvino
@@ -171,32 +187,34 @@ class _OnnxRuntimeFunction:
 
         if precision == "bf16":
             raise UserError("ONNX Runtime runs f32 and int8 graphs; bf16 needs the runtime openvino.")
-        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            onnxruntime.preload_dlls()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
             options.intra_op_num_threads = threads
-        # TF32 would make scores differ from those of a CPU in the third digit.
-        providers: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
-        usable = set(onnxruntime.get_available_providers())
-        self._session = onnxruntime.InferenceSession(
-            str(path),
-            options,
-            providers=[p for p in providers if (p if isinstance(p, str) else p[0]) in usable],
-        )
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if _is_for_cuda():
+            onnxruntime.preload_dlls()
+            # TF32 would make scores differ from those of a CPU in the third digit.
+            providers.insert(0, (_CUDA, {"use_tf32": "0"}))
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        self.device = "CUDA" if _CUDA in self._session.get_providers() else "CPU"
+        if self.device == "CPU" and _is_for_cuda():
+            # ONNX Runtime itself would go on, at a fraction of the speed.
+            raise UserError(
+                "ONNX Runtime for CUDA is installed, but "
+                + ("CUDA cannot be used" if _DRIVER.exists() else "there is no NVIDIA device")
+                + " here; give it a GPU whose driver fits its CUDA libraries, or take the runtime openvino."
+            )
         self._outputs = list(outputs)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Array, ...]:
         return tuple(self._session.run(self._outputs, {PIXELS_INPUT: np.ascontiguousarray(pixels)}))
 
 
-def _cuda_is_there() -> bool:
-    # The driver's device file comes first: without it there is no need to import ONNX Runtime.
-    if not Path("/dev/nvidiactl").exists():
-        return False
+def _is_for_cuda() -> bool:
+    """Whether the ONNX Runtime that is installed was built for CUDA: nobody installs that one to run on a CPU."""
     try:
         import onnxruntime
     except ImportError:
         return False
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return _CUDA in onnxruntime.get_available_providers()

@@ -4,13 +4,13 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, ClassVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from components.core.errors import UserError
 from components.core.store import ObjectMissing, open_store
+from components.core.stored import Stored
 
 
 class Shard(BaseModel):
@@ -24,10 +24,11 @@ class Shard(BaseModel):
     bytes: int
 
 
-class ShardIndex(BaseModel):
+class ShardIndex(Stored):
     """All shards of a download, in order. `digest` names the whole: equal digests mean equal photos."""
 
-    model_config = ConfigDict(frozen=True)
+    what: ClassVar[str] = "a shard index"
+    remedy: ClassVar[str] = "run the download again"
 
     data_uri: str
     shards: tuple[Shard, ...]
@@ -40,27 +41,6 @@ class ShardIndex(BaseModel):
         shards = tuple(shards)
         digest = hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
         return cls(data_uri=data_uri, shards=shards, images=sum(shard.images for shard in shards), digest=digest)
-
-    @classmethod
-    def read(cls, path: str | Path) -> "ShardIndex":
-        """Read an index. Raises UserError when the file is missing or not an index."""
-        try:
-            return cls.model_validate_json(Path(path).read_bytes())
-        except FileNotFoundError as error:
-            raise UserError(f"There is no shard index at {path}; run the download first.") from error
-        except ValidationError as error:
-            raise UserError(f"{path} is not a shard index; run the download again.") from error
-
-    def write(self, path: str | Path) -> None:
-        """Write it, whole or not at all, making its folder."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            partial.write_text(self.model_dump_json(indent=1))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 class ShardWriter:

@@ -12,6 +12,7 @@ def deploy(
     predictions: Input[Dataset],
     shard_index: Input[Artifact],
     verdict: Input[Artifact],
+    run: str,
     models_uri: str,
     target: str,
     options: str,
@@ -25,5 +26,5 @@ def deploy(
 
     with reported():
         inputs = Inputs(Path(bundle.path), Path(predictions.path), Path(shard_index.path), Path(verdict.path))
-        record = deploy(inputs, models_uri, open_target(target, options))
+        record = deploy(inputs, models_uri, open_target(target, options), run)
         Path(deployment.path).write_text(record.model_dump_json(indent=2) + "\n")

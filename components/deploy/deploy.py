@@ -1,6 +1,5 @@
 """Put a model version into service: publish it, check it where it will run, and only then point to it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from components.core.verdict import Verdict
 from components.deploy.golden import choose_golden
 from components.deploy.local import LocalTarget
 from components.deploy.target import Candidate, Target
-
-RUN_VARIABLE = "BIN_COUNTER_RUN"
 
 
 @dataclass(frozen=True)
@@ -25,11 +22,12 @@ class Inputs:
     verdict: Path
 
 
-def deploy(inputs: Inputs, models_uri: str, target: Target) -> Deployment:
+def deploy(inputs: Inputs, models_uri: str, target: Target, run: str = "") -> Deployment:
     """Publish the bundle and put it into service on `target`, as the gate's verdict allows.
 
-    Running it again changes nothing. Raises UserError, with everything as it was, when the verdict is against it, when
-    another model went into service since the gate compared, or when the new server is not ready or answers wrongly.
+    `run` names all that the run was made from, and is recorded. Running it again changes nothing. Raises UserError,
+    with everything as it was, when the verdict is against it, when another model went into service since the gate
+    compared, or when the new server is not ready or answers wrongly.
     """
     verdict = Verdict.read(inputs.verdict)
     version = bundle_version(inputs.bundle)
@@ -39,14 +37,17 @@ def deploy(inputs: Inputs, models_uri: str, target: Target) -> Deployment:
         raise UserError(f"Version {version} is not deployed: {verdict.reason}")
     registry = Registry.open(models_uri)
     before = registry.current()
-    if before and before.version not in (verdict.champion, version):
+    # What a run with the same inputs put there was compared with the same champion.
+    if before and before.version not in (verdict.champion, version) and not (run and before.run == run):
         raise UserError(
             f"Version {before.version} went into service after the gate compared with "
             f"{verdict.champion or 'none'}; run again, so that version {version} is compared with it."
         )
     golden = choose_golden(inputs.predictions, inputs.shard_index)
     registry.publish(inputs.bundle, golden)
-    return put_into_service(Candidate(registry, version, golden), target, before, verdict.champion, verdict.figures)
+    return put_into_service(
+        Candidate(registry, version, golden), target, before, verdict.champion, verdict.figures, run
+    )
 
 
 def roll_back(models_uri: str, target: Target, version: str) -> Deployment:
@@ -61,7 +62,12 @@ def roll_back(models_uri: str, target: Target, version: str) -> Deployment:
 
 
 def put_into_service(
-    candidate: Candidate, target: Target, before: Deployment | None, champion: str, figures: Figures | None
+    candidate: Candidate,
+    target: Target,
+    before: Deployment | None,
+    champion: str,
+    figures: Figures | None,
+    run: str = "",
 ) -> Deployment:
     """Roll a published version out and record it; `before` is the deployment it replaces."""
     with target.rollout(candidate) as where:
@@ -69,7 +75,6 @@ def put_into_service(
             candidate.registry.write_latest()
             print(f"deploy: version {candidate.version} is in service already ({where})", flush=True)
             return before
-        run = os.environ.get(RUN_VARIABLE, "")
         record = candidate.registry.advance(before, candidate.version, champion, run, target.name, figures)
         print(f"deploy: version {candidate.version} is in service ({where})", flush=True)
         return record

@@ -1,6 +1,5 @@
 """Target `local`: the real KServe model server as a process on this machine, for as long as it takes to check it."""
 
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,11 +12,11 @@ import requests
 
 from components.core.errors import UserError
 from components.core.layout import MODEL_NAME
+from components.core.ports import LOOPBACK, free_port
 from components.deploy.golden import check_answers
 from components.deploy.target import Candidate
 
 SERVER = [sys.executable, "-m", "components.serve"]
-HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 15.0
 LOG_LINES = 5
@@ -41,12 +40,12 @@ class LocalTarget:
 @contextmanager
 def running_server(model: Path, log: Path) -> Iterator[str]:
     """The model server on a free port; yields its address. Raises UserError when it does not come up."""
-    port = _free_port()
+    port = free_port()
     arguments = ["--model_dir", str(model), "--http_port", str(port), "--enable_grpc", "false"]
     with log.open("wb") as output:
         process = subprocess.Popen([*SERVER, *arguments], stdout=output, stderr=subprocess.STDOUT)
     try:
-        url = f"http://{HOST}:{port}"
+        url = f"http://{LOOPBACK}:{port}"
         _wait_until_ready(process, url, log)
         yield url
     finally:
@@ -81,9 +80,3 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -
 def _last_lines(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return " / ".join(lines[-LOG_LINES:])[-600:] or "it printed nothing"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])

@@ -3,34 +3,13 @@
 Scaling and resources are not ours: they come from the ServingRuntime, or from whoever else manages the object.
 """
 
-from dataclasses import dataclass
-
 from components.core.cluster import Object
-from components.core.layout import MODEL_NAME, version_prefix
-from components.core.location import Location
+from components.core.inference_service import API_VERSION, CONTAINER, GROUP, KIND, VERSION_LABEL, Served, predictor
 from components.deploy.options import KServeOptions
 
-GROUP = "serving.kserve.io"
-API_VERSION = "v1beta1"
-KIND = "InferenceService"
-PLURAL = "inferenceservices"
 FIELD_MANAGER = "bin-counter-deploy"
-VERSION_LABEL = "bin-counter/version"
+MANAGED_BY = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
 CANARY_NAME = "canary"
-
-
-@dataclass(frozen=True)
-class Served:
-    """A version as a cluster sees it: its name, and where KServe fetches it from."""
-
-    version: str
-    storage_uri: str
-
-
-def served(version: str, models: Location) -> Served:
-    """The version as it lies in the models bucket."""
-    root = str(models)
-    return Served(version, f"{root}/{version_prefix(version).rstrip('/')}")
 
 
 def inference_service(options: KServeOptions, model: Served, name: str | None = None) -> Object:
@@ -46,25 +25,35 @@ def shadow_service(options: KServeOptions, model: Served) -> Object:
     return shadow
 
 
-def canary_service(options: KServeOptions, stable: Served, canary: Served, replicas: int = 1) -> Object:
-    """The InferenceService that serves `stable`, and `canary` to `canary_percent` of the requests.
+def canary_service(options: KServeOptions, stable: Served, canary: Served, percent: int, replicas: int = 1) -> Object:
+    """The InferenceService that serves `stable`, and `canary` to `percent` of the requests.
 
     `replicas` is how many pods the stable version has. In Standard mode KServe takes the canary's pod from them, so at
     least two are asked for while there is a canary: the stable version must never be left without one.
     """
     if options.mode == "Knative":  # there the newest revision takes the share, and the one before keeps the rest
-        predictor = _predictor(options, canary) | {"canaryTrafficPercent": options.canary_percent}
-        return _object(options, options.name, {"predictor": predictor})
+        shared = _predictor(options, canary) | {"canaryTrafficPercent": percent}
+        return _object(options, options.name, {"predictor": shared})
     beside = _predictor(options, canary) | {"name": CANARY_NAME, "minReplicas": 1}
-    beside["model"]["name"] = CANARY_NAME
-    share = {"trafficPercent": options.canary_percent, "predictor": beside}
-    predictor = _predictor(options, stable) | {"minReplicas": max(2, replicas)}
-    return _object(options, options.name, {"predictor": predictor, "canary": [share]})
+    beside["model"]["name"] = CONTAINER
+    share = {"trafficPercent": percent, "predictor": beside}
+    stays = _predictor(options, stable) | {"minReplicas": max(2, replicas)}
+    return _object(options, options.name, {"predictor": stays, "canary": [share]})
 
 
 def shadow_name(options: KServeOptions) -> str:
     """Name of the second InferenceService."""
     return f"{options.name}-candidate"
+
+
+def predictor_name(name: str) -> str:
+    """Name of the Deployment and the Service that KServe makes for an InferenceService."""
+    return f"{name}-predictor"
+
+
+def canary_predictor_name(options: KServeOptions) -> str:
+    """Name of the same for its canary in Standard mode."""
+    return predictor_name(f"{options.name}-{CANARY_NAME}")
 
 
 def without_model(options: KServeOptions) -> Object:
@@ -74,10 +63,19 @@ def without_model(options: KServeOptions) -> Object:
 
 def served_by(service: Object) -> Served | None:
     """What an InferenceService in a cluster is to serve (its stable predictor), None when it is not a model of ours."""
-    predictor = service.get("spec", {}).get("predictor", {})
-    uri = predictor.get("model", {}).get("storageUri", "")
-    version = predictor.get("labels", {}).get(VERSION_LABEL, "")
-    return Served(version, uri) if uri else None
+    return _served(service.get("spec", {}).get("predictor", {}))
+
+
+def canary_of(service: Object) -> Served | None:
+    """What the canary of an InferenceService in Standard mode is to serve, None when there is none."""
+    shares = service.get("spec", {}).get("canary") or []
+    return _served(shares[0]["predictor"]) if shares else None
+
+
+def _served(predictor: Object) -> Served | None:
+    model = predictor.get("model", {})
+    uri, version = model.get("storageUri", ""), predictor.get("labels", {}).get(VERSION_LABEL, "")
+    return Served(version, uri, model.get("runtime", "")) if uri else None
 
 
 def _object(options: KServeOptions, name: str, spec: Object) -> Object:
@@ -87,7 +85,7 @@ def _object(options: KServeOptions, name: str, spec: Object) -> Object:
         "metadata": {
             "name": name,
             "namespace": options.namespace,
-            "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER},
+            "labels": dict(MANAGED_BY),
             # Explicit, because clusters default to Knative.
             "annotations": {"serving.kserve.io/deploymentMode": options.mode},
         },
@@ -96,9 +94,4 @@ def _object(options: KServeOptions, name: str, spec: Object) -> Object:
 
 
 def _predictor(options: KServeOptions, model: Served) -> Object:
-    return {
-        # KServe hands predictor labels on to the pods: they say which version a pod runs.
-        "labels": {VERSION_LABEL: model.version} if model.version else {},
-        "serviceAccountName": options.service_account,
-        "model": {"modelFormat": {"name": MODEL_NAME}, "runtime": options.runtime, "storageUri": model.storage_uri},
-    }
+    return predictor(model, options.service_account, options.storage_container)

@@ -10,6 +10,7 @@ from functools import partial
 from components.core.concurrent import REQUESTS, Threads, in_order
 from components.core.layout import image_key
 from components.core.pixels import ImageRejected, read_image_file, squash
+from components.core.reasons import Reason
 from components.core.records import Reject
 from components.core.store import ObjectCorrupt, ObjectMissing, Store
 from components.download.near import HASH_SIDE, perceptual_hash
@@ -55,9 +56,9 @@ def _fetch(source: Store, image_id: str) -> bytes | Reject:
     try:
         return source.fetch(key)
     except ObjectMissing:
-        return Reject(key, "missing", "there is no photo of this bin")
+        return Reject(key, Reason.MISSING, "there is no photo of this bin")
     except ObjectCorrupt as error:
-        return Reject(key, "damaged", str(error))
+        return Reject(key, Reason.DAMAGED, str(error))
 
 
 def _check_all(image_ids: Sequence[str], fetched: Sequence[bytes | Reject]) -> list[Photo | Reject]:

@@ -9,13 +9,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from components.core.code import code_digest
 from components.core.layout import shard_key, state_prefix
+from components.core.pixels import decoder_versions
 from components.core.records import Reject
 from components.core.shards import Shard, ShardWriter
 from components.core.store import ObjectMissing, Store
-from components.download.fetch import Photo
+from components.download.fetch import Photo, check
 
-STATE_VERSION = 1  # raise it whenever the same photos would give another shard
 SHARD_BYTES = 100_000_000
 
 
@@ -49,7 +50,8 @@ class PieceLog:
 
     def __init__(self, store: Store, source: str, image_ids: Sequence[str], shard_bytes: int) -> None:
         self.store = store
-        settings = json.dumps([source, shard_bytes, STATE_VERSION, *image_ids])
+        made_by = [code_digest(check, ShardWriter, Packer), decoder_versions()]
+        settings = json.dumps([source, shard_bytes, made_by, *image_ids])
         self.prefix = state_prefix("download", hashlib.sha256(settings.encode()).hexdigest()[:16])
 
     def read(self) -> list[Piece]:

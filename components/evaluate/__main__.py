@@ -13,7 +13,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="folder that train wrote")
     parser.add_argument("--shard-index", type=Path, required=True, help="index that download wrote")
     parser.add_argument("--splits", type=Path, required=True, help="table that split wrote")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the resampling behind ece_if_calibrated")
     parser.add_argument("--metrics", type=Path, default=Path("metrics.json"), help="where the figures go")
     parser.add_argument("--predictions", type=Path, default=Path("predictions.parquet"), help="where the answers go")
     parser.add_argument("--report", type=Path, default=Path("report.html"), help="where the report goes")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from components.core.bundle import BundleInfo
-from components.core.metrics import Evaluation
+from components.core.metrics import Evaluation, believable
 from components.core.report import Number, Photo, Report
 from components.evaluate import plots
 
@@ -42,7 +42,7 @@ def write_page(
     )
     report.numbers(_headline(evaluation))
     report.heading("Beside the simplest guess")
-    report.figure(plots.accuracy(evaluation), "Accuracy; the orange line is the 95 % bootstrap interval")
+    report.figure(plots.accuracy(evaluation), "Accuracy; the orange line is the 95 % interval (Wilson)")
     report.table(["", "this model", f"always {evaluation.baseline_count}"], _comparison(evaluation), "On the test bins")
     report.heading("Where it goes wrong")
     report.figure(
@@ -62,6 +62,7 @@ def write_page(
         plots.reliability_diagram(test),
         f"Share right by how sure the model was; perfect is on the line. Calibration error (ECE) {evaluation.ece:.3f}",
     )
+    report.text(believable(evaluation.ece, evaluation.ece_if_calibrated))
     if evaluation.out_of_range is not None:
         _out_of_range(report, evaluation, predictions, info.max_count)
     report.write(path)

@@ -66,10 +66,10 @@ def per_count(evaluation: Evaluation) -> Figure:
 
 def reliability_diagram(test: pd.DataFrame) -> Figure:
     """How often the model was right against how sure it was; a dot's size is the share of bins it stands for."""
-    confidence, right, weight = reliability(test["quantity"].to_numpy(np.int64), stack_scores(test))
+    confidence, right, size = reliability(test["quantity"].to_numpy(np.int64), stack_scores(test))
     figure, axes = new_axes(4.6, 3.6)
     axes.plot([0, 1], [0, 1], color="#8a929c", linewidth=1, linestyle="--")
-    axes.scatter(confidence, right, s=20 + 400 * weight, color=SERIES[0], alpha=0.8)
+    axes.scatter(confidence, right, s=20 + 400 * size / size.sum(), color=SERIES[0], alpha=0.8)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="how sure", ylabel="share right")
     axes.xaxis.set_major_formatter(_percent)
     axes.yaxis.set_major_formatter(_percent)

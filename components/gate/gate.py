@@ -1,35 +1,20 @@
-"""Decide whether a model may go into service: clearly better than guessing, and not worse than what serves now."""
+"""Decide whether a model may go into service: clearly better than guessing, and not worse than what served before."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from pydantic import ValidationError
 
 from components.core.bundle import bundle_version, read_bundle
 from components.core.errors import UserError
-from components.core.metrics import Evaluation, Interval, paired_interval
-from components.core.predictions import predict_bins, read_predictions
+from components.core.metrics import Evaluation
+from components.core.predictions import read_predictions
 from components.core.registry import Figures, Registry
 from components.core.shards import ShardIndex
 from components.core.verdict import Verdict
+from components.gate.compare import Comparison, Skipped, compare
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """A serving model on the same test bins: how often it is right, and by how much more than ours (as a share)."""
-
-    version: str
-    accuracy: float
-    lead: float
-    interval: Interval
-
-    @property
-    def half_width(self) -> float:
-        """Half the width of the paired interval."""
-        return (self.interval[1] - self.interval[0]) / 2
+WEAK_BELOW = 100  # test bins: their interval is 20 points wide
 
 
 @dataclass(frozen=True)
@@ -43,27 +28,39 @@ class Inputs:
 
 
 def gate(inputs: Inputs, champion: str, models_uri: str, margin: float, force: bool) -> Verdict:
-    """Judge a bundle by its figures and against version `champion` ("" for none) on the same test bins.
+    """Judge a bundle by its figures, and against `champion` ("" for none) and the versions that served before that.
 
     `margin` is what accuracy must have beyond the baseline and the interval's half width. With `force` the model passes
     whatever the rules say, and the verdict tells. Raises UserError when an input or the champion is broken.
     """
+    bundle = read_bundle(inputs.bundle)
     version = bundle_version(inputs.bundle)
     evaluation = _read_evaluation(inputs.metrics)
-    comparison = None
+    refusal = refuse_by_baseline(evaluation, margin)
+    compared: Comparison | Skipped | None = None
     if champion and champion != version:
         test = read_predictions(inputs.predictions).query("subset == 'test'")
-        comparison = compare(test, ShardIndex.read(inputs.shard_index), Registry.open(models_uri), champion)
-    refusal = refuse_by_baseline(evaluation, margin) or (comparison and refuse_by_champion(evaluation, comparison))
+        compared = compare(test, bundle, ShardIndex.read(inputs.shard_index), Registry.open(models_uri), champion)
+    comparison = compared if isinstance(compared, Comparison) else None
+    refusal = refusal or (refuse_by_reference(comparison) if comparison else "")
     forced = bool(refusal) and force
-    reason = refusal or _praise(evaluation, comparison)
+    sentences = [
+        refusal or _praise(evaluation, compared),
+        f"With {evaluation.n_test} test bins this is a weak verdict; {WEAK_BELOW} or more would tell more."
+        if evaluation.n_test < WEAK_BELOW
+        else "",
+        "It goes into service all the same, because that was forced." if forced else "",
+    ]
     verdict = Verdict(
         passed=forced or not refusal,
         forced=forced,
-        reason=f"{reason} It goes into service all the same, because that was forced." if forced else reason,
+        reason=" ".join(filter(None, sentences)),
         version=version,
+        weak=evaluation.n_test < WEAK_BELOW,
         champion=champion,
-        champion_accuracy=comparison.accuracy if comparison else None,
+        reference=comparison.reference if comparison else "",
+        reference_accuracy=comparison.accuracy if comparison else None,
+        compared_bins=comparison.bins if comparison else 0,
         figures=Figures.model_validate(evaluation.model_dump()),
     )
     print(f"gate: {verdict.decision}. {verdict.reason}", flush=True)
@@ -84,48 +81,31 @@ def refuse_by_baseline(evaluation: Evaluation, margin: float) -> str:
     )
 
 
-def refuse_by_champion(evaluation: Evaluation, comparison: Comparison) -> str:
-    """Why the serving model should stay; "" when it is not better by more than chance explains."""
-    if comparison.lead <= comparison.half_width:
+def refuse_by_reference(comparison: Comparison) -> str:
+    """Why what serves now should stay; "" when ours is not inferior to the best version of late."""
+    if not comparison.inferior:
         return ""
     return (
-        f"Version {comparison.version}, which serves now, is right on {comparison.accuracy:.1%} of the same "
-        f"{evaluation.n_test} test bins and this one on {evaluation.accuracy:.1%}: more than chance explains "
-        f"(±{comparison.half_width:.1%}), so it stays."
+        f"Version {comparison.reference}, the best of those that served of late, is right on {comparison.accuracy:.1%} "
+        f"of {comparison.bins} test bins that no version was trained on, and this one on {comparison.ours:.1%}: "
+        f"it may be worse by {comparison.limit:.1%}, and {comparison.margin:.1%} is what so many bins allow. "
+        "Train longer or on more bins."
     )
 
 
-def compare(test: pd.DataFrame, index: ShardIndex, registry: Registry, champion: str) -> Comparison:
-    """Ask the champion about the test bins (a table of predictions) that our model was asked about."""
-    rows = test.set_index("image_id")
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = read_bundle(registry.fetch(champion, Path(folder)))
-        answers = {
-            image_id: int(count)
-            for batch in predict_bins(bundle, index, set(rows.index))
-            for image_id, count in zip(batch.image_ids, batch.prediction.counts, strict=True)
-        }
-    theirs = np.array([answers[image_id] for image_id in rows.index]) == rows["quantity"].to_numpy()
-    ours = rows["count"].to_numpy() == rows["quantity"].to_numpy()
-    return compare_answers(champion, ours, theirs)
-
-
-def compare_answers(champion: str, ours: np.ndarray, theirs: np.ndarray) -> Comparison:
-    """Compare which of the same N bins each model got right (booleans)."""
-    interval = paired_interval(theirs.astype(np.float64), ours.astype(np.float64))
-    return Comparison(champion, float(theirs.mean()), float(theirs.mean() - ours.mean()), interval)
-
-
-def _praise(evaluation: Evaluation, comparison: Comparison | None) -> str:
+def _praise(evaluation: Evaluation, compared: Comparison | Skipped | None) -> str:
     beaten = (
         f"Accuracy {evaluation.accuracy:.1%} on {evaluation.n_test} test bins is clearly above always answering "
         f"{evaluation.baseline_count} ({evaluation.baseline_accuracy:.1%})"
     )
-    if comparison is None:
+    if compared is None:
         return f"{beaten}."
+    if isinstance(compared, Skipped):
+        return f"{beaten}. That alone decided: {compared.reason}."
     return (
-        f"{beaten}, and version {comparison.version}, which serves now, is not better by more than chance explains "
-        f"({comparison.accuracy:.1%} on the same bins)."
+        f"{beaten}, and it is not worse than version {compared.reference}, the best of those that served of late, by "
+        f"{compared.margin:.1%} or more ({compared.ours:.1%} against {compared.accuracy:.1%} on {compared.bins} test "
+        "bins that no version was trained on)."
     )
 
 

@@ -17,14 +17,15 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.core.code import code_digest
 from components.core.concurrent import Threads, in_order
 from components.core.layout import IMAGE_ID, METADATA_PREFIX, state_prefix
+from components.core.reasons import PASSING, Reason
 from components.core.records import RECORDS_SCHEMA, Record, Reject
 from components.core.store import ObjectCorrupt, ObjectInfo, ObjectMissing, Store
 from components.ingest_metadata.parse import BadMetadata, parse_metadata
 from components.ingest_metadata.sample import draw_sample
 
-STATE_VERSION = 1  # raise it whenever the same file would give another record
 PART_KEYS = 1000
 PARTS_UNDER_WAY = 4
 PORTION = 8  # files that one thread reads one after the other
@@ -84,7 +85,8 @@ class BucketReader:
         self.source = source
         self.state = state
         self.sample = draw_sample(self._listed_ids(), limit, seed) if limit else None
-        settings = json.dumps([str(source.location), limit, seed if limit else 0, STATE_VERSION])
+        made_by = code_digest(parse_metadata, image_id_of, cut_parts, _packed)
+        settings = json.dumps([str(source.location), limit, seed if limit else 0, made_by])
         self.prefix = state_prefix("ingest_metadata", hashlib.sha256(settings.encode()).hexdigest()[:16])
         self.reused = 0
         self._previous: asyncio.Future[Known] | None = None
@@ -133,15 +135,15 @@ class BucketReader:
     def _read_one(self, entry: ObjectInfo) -> Outcome:
         image_id = image_id_of(entry.key)
         if image_id is None:
-            return Reject(entry.key, "outside the layout", f"the key is not {METADATA_PREFIX}<digits>.json")
+            return Reject(entry.key, Reason.OUTSIDE_THE_LAYOUT, f"the key is not {METADATA_PREFIX}<digits>.json")
         try:
             return parse_metadata(image_id, self.source.fetch(entry.key))
         except BadMetadata as error:
             return Reject(entry.key, error.reason, str(error))
         except ObjectMissing:
-            return Reject(entry.key, "missing", "it was listed, but is not there")
+            return Reject(entry.key, Reason.MISSING, "it was listed, but is not there")
         except ObjectCorrupt as error:
-            return Reject(entry.key, "damaged", str(error))
+            return Reject(entry.key, Reason.DAMAGED, str(error))
 
     def _part_key(self, name: str) -> str:
         return f"{self.prefix}{name}.parquet"
@@ -168,7 +170,7 @@ def _packed(entries: list[ObjectInfo], outcomes: list[Outcome]) -> bytes:
     rows: list[tuple[object, ...]] = []
     for entry, outcome in zip(entries, outcomes, strict=True):
         # What may be right the next time is asked for again the next time.
-        passing = isinstance(outcome, Reject) and outcome.reason in ("missing", "damaged")
+        passing = isinstance(outcome, Reject) and outcome.reason in PASSING
         reason = (outcome.reason, outcome.detail) if isinstance(outcome, Reject) else (None, None)
         record = vars(outcome).values() if isinstance(outcome, Record) else _NO_RECORD
         rows.append((entry.key, "" if passing else entry.etag, *reason, *record))

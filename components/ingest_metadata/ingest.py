@@ -59,8 +59,8 @@ def ingest(options: IngestOptions, records_path: Path, rejects_path: Path, repor
     """
     tally = Tally()
     with (
-        TableWriter(records_path, RECORDS_SCHEMA) as records,
-        TableWriter(rejects_path, REJECTS_SCHEMA) as rejects,
+        TableWriter.open(records_path, RECORDS_SCHEMA) as records,
+        TableWriter.open(rejects_path, REJECTS_SCHEMA) as rejects,
     ):
         asyncio.run(_read(options, records, rejects, tally))
         if not tally.records:

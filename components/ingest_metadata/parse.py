@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from components.core.reasons import Reason
 from components.core.records import Record
 
 MAX_BYTES = 1_000_000  # real files hold 0.1 to 40 kB
@@ -23,7 +24,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 class BadMetadata(Exception):
     """The file is no usable metadata; `reason` is a short phrase to group by, the message says what was found."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -36,7 +37,7 @@ def parse_metadata(image_id: str, data: bytes) -> Record:
     if contents is None:
         return Record(image_id, quantity)
     if not isinstance(contents, dict):
-        raise BadMetadata("bad contents", f"{CONTENTS_FIELD} is not an object")
+        raise BadMetadata(Reason.BAD_CONTENTS, f"{CONTENTS_FIELD} is not an object")
     quantities = {name: _product_quantity(product) for name, product in contents.items()}
     return Record(
         image_id=image_id,
@@ -52,11 +53,11 @@ def parse_metadata(image_id: str, data: bytes) -> Record:
 def checked_quantity(value: object) -> int:
     """A number of items, 0 to MAX_QUANTITY. Raises BadMetadata."""
     if value is None:
-        raise BadMetadata("no quantity", f"{QUANTITY_FIELD} is missing")
+        raise BadMetadata(Reason.NO_QUANTITY, f"{QUANTITY_FIELD} is missing")
     if not isinstance(value, int) or isinstance(value, bool):
-        raise BadMetadata("bad quantity", f"the quantity is {_shown(value)}, not a whole number")
+        raise BadMetadata(Reason.BAD_QUANTITY, f"the quantity is {_shown(value)}, not a whole number")
     if not 0 <= value <= MAX_QUANTITY:
-        raise BadMetadata("bad quantity", f"the quantity {_shown(value)} is not between 0 and {MAX_QUANTITY}")
+        raise BadMetadata(Reason.BAD_QUANTITY, f"the quantity {_shown(value)} is not between 0 and {MAX_QUANTITY}")
     return value
 
 
@@ -69,17 +70,17 @@ def contents_hash(quantities: dict[str, int]) -> str:
 
 def _document(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
-        raise BadMetadata("too large", f"{len(data):,} bytes, more than {MAX_BYTES:,}")
+        raise BadMetadata(Reason.TOO_LARGE, f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     if _nesting(data) > MAX_NESTING:
-        raise BadMetadata("nested too deep", f"the JSON is nested more than {MAX_NESTING} deep")
+        raise BadMetadata(Reason.NESTED_TOO_DEEP, f"the JSON is nested more than {MAX_NESTING} deep")
     try:
         document = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise BadMetadata("not UTF-8", f"byte {error.start} is not UTF-8") from error
+        raise BadMetadata(Reason.NOT_UTF8, f"byte {error.start} is not UTF-8") from error
     except ValueError as error:  # JSONDecodeError is one; so are integers of thousands of digits
-        raise BadMetadata("not JSON", str(error)[:200]) from error
+        raise BadMetadata(Reason.NOT_JSON, str(error)[:200]) from error
     if not isinstance(document, dict):
-        raise BadMetadata("not an object", f"the JSON is {_shown(document)}")
+        raise BadMetadata(Reason.NOT_AN_OBJECT, f"the JSON is {_shown(document)}")
     return document
 
 
@@ -96,11 +97,11 @@ def _nesting(data: bytes) -> int:
 
 def _product_quantity(product: object) -> int:
     if not isinstance(product, dict):
-        raise BadMetadata("bad contents", f"a product is {_shown(product)}, not an object")
+        raise BadMetadata(Reason.BAD_CONTENTS, f"a product is {_shown(product)}, not an object")
     try:
         return checked_quantity(product.get("quantity"))
     except BadMetadata as error:
-        raise BadMetadata("bad contents", f"of a product, {error}") from error
+        raise BadMetadata(Reason.BAD_CONTENTS, f"of a product, {error}") from error
 
 
 def _total(products: Any, measure: Any) -> float | None:

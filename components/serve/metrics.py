@@ -1,11 +1,13 @@
 """What the server counts about itself, for Prometheus."""
 
-import math
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
 
 from prometheus_client import Counter as Total
 from prometheus_client import Gauge, Histogram
+
+from components.core.drift import DriftBaseline
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -22,51 +24,58 @@ CONFIDENCE = Histogram(
     "bin_counter_confidence", "Probability of the predicted count", ["model"], buckets=[n / 10 for n in range(1, 11)]
 )
 DRIFT = Gauge(
-    "bin_counter_drift_psi",
-    "Population stability index of recent counts against validation; below 0.1 is calm, above 0.25 a shift",
-    ["model"],
+    "bin_counter_drift",
+    "Distance of recent answers (signal: counts, out_of_range) from those on validation bins of every count, as a "
+    "multiple of what chance explains; above 1 something has changed",
+    ["model", "version", "signal"],
 )
-DRIFT_ANSWERS = Gauge("bin_counter_drift_answers", "Recent answers that the drift figure is computed from", ["model"])
+DRIFT_ANSWERS = Gauge(
+    "bin_counter_drift_answers", "Recent answers that the drift figures are computed from", ["model", "version"]
+)
 MODEL_INFO = Gauge(
     "bin_counter_model", "1 for every version that is loaded", ["model", "version", "runtime", "precision"]
 )
 
 
-def population_stability_index(expected: Sequence[int], observed: Sequence[int]) -> float:
-    """PSI = Σ (o - e)·ln(o / e) over the shares of two histograms with the same bins.
-
-    (Lewis, An Introduction to Credit Scoring, 1994; also Siddiqi, Credit Risk Scorecards, 2006.) Half an observation is
-    added to every bin, so that an empty one does not make it infinite. NaN when a histogram is empty.
-    """
-    if not sum(expected) or not sum(observed):
-        return math.nan
-    shares = [
-        [(n + 0.5) / (sum(histogram) + 0.5 * len(histogram)) for n in histogram] for histogram in (expected, observed)
-    ]
-    return sum((o - e) * math.log(o / e) for e, o in zip(*shares, strict=True))
-
-
 class Drift:
-    """Compares the counts of the last answers with those that the model gave on validation."""
+    """Compares the last answers of a version with those that it gave on validation-block bins of every count."""
 
-    window = 2000
+    window = 4000
 
-    def __init__(self, model: str, validation_counts: Sequence[int]) -> None:
-        self._expected = list(validation_counts)
-        self._recent: deque[int] = deque()
-        self._histogram: Counter[int] = Counter()
-        DRIFT.labels(model).set_function(self.value)
-        DRIFT_ANSWERS.labels(model).set_function(lambda: len(self._recent))
+    def __init__(self, model: str, version: str, baseline: DriftBaseline) -> None:
+        self._baseline = baseline
+        self._labels = (model, version)
+        self._recent: deque[tuple[int, float]] = deque()
+        self._histogram = [0] * len(baseline.counts)
+        self._out_of_range = 0.0
+        DRIFT.labels(model, version, "counts").set_function(self.counts)
+        if baseline.out_of_range_mean is not None:
+            DRIFT.labels(model, version, "out_of_range").set_function(self.out_of_range)
+        DRIFT_ANSWERS.labels(model, version).set_function(lambda: len(self._recent))
 
-    def add(self, counts: Iterable[int]) -> None:
-        """Take note of predicted counts (from one thread only)."""
-        for count in counts:
-            self._recent.append(count)
-            self._histogram[count] += 1
+    def add(self, answers: Iterable[tuple[int, float | None]]) -> None:
+        """Take note of predicted counts and probabilities of being out of range (from one thread only)."""
+        for count, out_of_range in answers:
+            self._recent.append((count, out_of_range or 0.0))
+            self._histogram[count - 1] += 1
+            self._out_of_range += out_of_range or 0.0
             if len(self._recent) > self.window:
-                self._histogram[self._recent.popleft()] -= 1
+                oldest, its_out_of_range = self._recent.popleft()
+                self._histogram[oldest - 1] -= 1
+                self._out_of_range -= its_out_of_range
 
-    def value(self) -> float:
-        """The index over the window; NaN before the first answer and for a bundle without validation counts."""
-        observed = [self._histogram[label] for label in range(1, len(self._expected) + 1)]
-        return population_stability_index(self._expected, observed)
+    def counts(self) -> float:
+        """The drift of the counts over the window; NaN before the first answer."""
+        return self._baseline.counts_drift(self._histogram)
+
+    def out_of_range(self) -> float:
+        """The drift of the probability of being out of range over the window; NaN before the first answer."""
+        return self._baseline.out_of_range_drift(self._out_of_range, len(self._recent))
+
+    def close(self) -> None:
+        """Take the version's figures away, so that a version that no longer answers says nothing."""
+        for signal in ("counts", "out_of_range"):
+            with suppress(KeyError):
+                DRIFT.remove(*self._labels, signal)
+        with suppress(KeyError):
+            DRIFT_ANSWERS.remove(*self._labels)

@@ -17,7 +17,8 @@ class BinCounter(Model):
         self.bundle = bundle
         self.version = bundle_version(bundle.folder)
         self._options = options
-        self._drift = Drift(name, bundle.info.validation_counts)
+        baseline = bundle.info.drift_baseline  # none in a bundle whose baseline would be of counts in range alone
+        self._drift = None if baseline is None else Drift(name, self.version, baseline)
         self._counter: Engine | None = None
 
     @property
@@ -39,12 +40,18 @@ class BinCounter(Model):
     def end(self, seconds: float) -> bool:
         """Answer what waits, then free the workers; False when they did not end within the time given."""
         self.ready = False
-        return self._counter is None or self._counter.close(seconds)
+        if self._counter is None:
+            return True
+        if self._drift is not None:
+            self._drift.close()
+            self._drift = None
+        return self._counter.close(seconds)
 
     async def predict(self, payload: list[Photo], headers: dict[str, str] | None = None) -> list[Answer]:  # noqa: ARG002
         """Count photos. Raises Refusal."""
         answers = await self.counter.count(payload)
-        self._drift.add(answer.count for answer in answers)
+        if self._drift is not None:
+            self._drift.add((answer.count, answer.out_of_range) for answer in answers)
         confidence = CONFIDENCE.labels(self.name)
         for answer in answers:
             COUNTS.labels(self.name, answer.count).inc()

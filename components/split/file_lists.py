@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from components.core.errors import UserError
+from components.core.files import write_whole
 from components.core.layout import IMAGE_ID, metadata_key
-from components.core.location import Location
-from components.core.store import ObjectMissing, open_store
+from components.core.place import read_place
 
 LISTED_SUBSETS = ("train", "validation", "test")
 ORIGINAL_FOLDER = "data/"
@@ -24,12 +24,12 @@ def read_file_lists(place: str) -> dict[str, list[str]]:
     if not place:
         return {}
     if place.endswith(".json"):
-        data = _read(place)
+        data = read_place(place)
         if data is None:
             raise UserError(f"There is no file list at {place}; check FILE_LISTS.")
         lists = {"train": _parse(place, data)}
     else:
-        found = {subset: _read(f"{place.rstrip('/')}/{subset}.json") for subset in LISTED_SUBSETS}
+        found = {subset: read_place(f"{place.rstrip('/')}/{subset}.json") for subset in LISTED_SUBSETS}
         lists = {subset: _parse(f"{place}/{subset}.json", data) for subset, data in found.items() if data is not None}
         if not lists:
             raise UserError(f"There is no train.json, validation.json or test.json at {place}; check FILE_LISTS.")
@@ -46,18 +46,7 @@ def write_file_lists(folder: Path, splits: pd.DataFrame) -> None:
             str(quantity): [ORIGINAL_FOLDER + metadata_key(image_id) for image_id in bins["image_id"]]
             for quantity, bins in chosen.groupby("quantity")
         }
-        (folder / f"{subset}.json").write_text(json.dumps(listed, indent=1))
-
-
-def _read(place: str) -> bytes | None:
-    if not place.startswith("s3://"):
-        path = Path(place)
-        return path.read_bytes() if path.is_file() else None
-    location = Location.parse(place)
-    try:
-        return open_store(f"s3://{location.bucket}").get(location.prefix)
-    except ObjectMissing:
-        return None
+        write_whole(folder / f"{subset}.json", json.dumps(listed, indent=1))
 
 
 def _parse(place: str, data: bytes) -> list[str]:

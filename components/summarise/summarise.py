@@ -1,28 +1,26 @@
 """What a run's end is summarised as, whatever happened."""
 
-from dataclasses import dataclass
-
 from components.core.errors import UserError
-from components.core.registry import Figures, Registry
+from components.core.registry import Registry
+from components.core.runs_api import RunsApi
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a run ended, as KFP reports it: SUCCEEDED, FAILED or CANCELLED."""
+def summarise(api: RunsApi, run_id: str, models_uri: str) -> str:
+    """Markdown of a few lines: how the run ended, and what is in service now.
 
-    state: str
-    run: str
-    message: str
+    KFP hands an exit handler a state of the run, but "running" also when the gate kept what serves, when its own driver
+    failed and when someone cancelled, and never a reason. So its API is asked, which knows both. Never raises for an
+    API or a store that is away.
+    """
+    return "\n".join([*_ending(api, run_id), "", _service(models_uri), ""])
 
 
-def summarise(ending: Ending, models_uri: str) -> str:
-    """Markdown of a few lines: how the run ended, and what is in service now. Never raises for a broken store."""
-    lines = [f"# Run {ending.run.rsplit('/', 1)[-1]}: {ending.state.lower() or 'ended'}", ""]
-    if ending.message:
-        lines += [f"KFP says: {ending.message.strip()}", ""]
-    if ending.state != "SUCCEEDED":
-        lines += ["The failed step's log ends with one sentence that says what to do.", ""]
-    return "\n".join([*lines, _service(models_uri), ""])
+def _ending(api: RunsApi, run_id: str) -> list[str]:
+    try:
+        ending = api.ending(run_id, api.run(run_id))
+    except UserError as error:
+        return [f"# Run {run_id}: ended", "", f"How it ended could not be read: {error}"]
+    return [f"# Run {run_id}: {ending.outcome}", "", ending.told()]
 
 
 def _service(models_uri: str) -> str:
@@ -30,15 +28,4 @@ def _service(models_uri: str) -> str:
         current = Registry.open(models_uri).current()
     except UserError as error:
         return f"What is in service could not be read: {error}"
-    if current is None:
-        return "No model is in service."
-    figures = f" ({_figures(current.figures)})" if current.figures else ""
-    return f"In service: version `{current.version}`{figures}, since {current.deployed_at}."
-
-
-def _figures(figures: Figures) -> str:
-    low, high = figures.accuracy_ci95
-    return (
-        f"accuracy {figures.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%}, "
-        f"within one {figures.within_one:.1%}, baseline {figures.baseline_accuracy:.1%}, {figures.n_test} test bins"
-    )
+    return f"In service: {current.told()}, since {current.deployed_at}." if current else "No model is in service."

@@ -1,8 +1,6 @@
-"""What is trained on: subsets of the splits joined with the decoded photos, and the order of the samples."""
+"""What is trained on: subsets of the splits joined with the decoded photos."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +38,8 @@ class Subset:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The subsets that train uses. Extra bins that are learned from are in `train`, those to judge by in `extra`."""
+    """The subsets that train uses. Extra bins that are learned from are in `train`; `extra` holds those of validation
+    blocks, which are judged by and seen as a camera sends them whether or not any are learned from."""
 
     index: ShardIndex
     train: Subset
@@ -70,13 +69,13 @@ def join(index: ShardIndex, splits: str | Path, cache: PixelCache, use_extra: bo
     ids, quantities = table["image_id"].tolist(), table["quantity"].to_numpy(np.int64)
     rows = np.array([cache.rows[image_id] for image_id in ids], np.int64)
     names, sides = table["subset"].to_numpy(str), table["block_subset"].to_numpy(str)
-    extra = (names == "extra") & use_extra
+    extra = names == "extra"
 
     def subset(chosen: NDArray[np.bool_]) -> Subset:
         places = np.flatnonzero(chosen)
         return Subset([ids[place] for place in places], rows[places], quantities[places])
 
-    training = subset((names == "train") | (extra & (sides == "train")))
+    training = subset((names == "train") | (extra & (sides == "train") & use_extra))
     digest = hashlib.sha256(
         "\n".join(" ".join(map(str, row)) for row in zip(ids, quantities, names, sides, strict=True)).encode()
     ).hexdigest()
@@ -137,44 +136,3 @@ class FeatureSource:
     def gather(self, rows: NDArray[np.int64]) -> Tensor:
         """Features of these rows."""
         return self.features[torch.from_numpy(rows).to(self.features.device)]
-
-
-def epoch_order(number: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of the samples in an epoch: every one exactly once, by seed and epoch alone."""
-    return np.random.default_rng([seed, epoch]).permutation(number)
-
-
-def mixed(*numbers: int) -> int:
-    """One seed out of several numbers."""
-    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
-def generator_of(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, the same in every process and after a restart."""
-    return torch.Generator().manual_seed(mixed(seed, step))
-
-
-@dataclass(frozen=True)
-class Share:
-    """One process's part of a global batch. A process without a sample takes one with weight 0, to keep in step."""
-
-    places: slice  # in the global batch
-    counted: bool
-
-
-def share_of(batch: int, rank: int, processes: int) -> Share:
-    """Even parts of a batch in the order of the ranks."""
-    start, stop = batch * rank // processes, batch * (rank + 1) // processes
-    return Share(slice(start, stop), True) if stop > start else Share(slice(0, 1), False)
-
-
-def prefetched(source: Source, batches: Sequence[NDArray[np.int64]]) -> Iterator[Tensor]:
-    """Inputs of one batch after the other; the next is read while the caller works on this one."""
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(source.gather, batches[0]) if batches else None
-        for place in range(len(batches)):
-            assert upcoming is not None
-            inputs = upcoming.result()
-            upcoming = pool.submit(source.gather, batches[place + 1]) if place + 1 < len(batches) else None
-            yield inputs

@@ -1,8 +1,10 @@
 """The train step: from shards and splits to a bundle, a report and the curves."""
 
+import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -10,97 +12,31 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from components.core.bundle import INT8_FILE, MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, Precision, write_bundle
-from components.core.metrics import OutOfRangeFigures, calibration_error, out_of_range_figures
+from components.core.bundle import INT8_FILE, MODEL_FILE, WEIGHTS_FILE, BundleInfo, Precision, write_bundle
+from components.core.drift import DriftBaseline
+from components.core.metrics import OutOfRangeFigures, calibration_error, error_if_calibrated, out_of_range_figures
 from components.core.pixel_cache import open_pixels
+from components.core.seen import write_seen
 from components.core.shards import ShardIndex
-from components.train.backbones import Backbone, create_backbone
-from components.train.checkpoint import Checkpoints, Description, code_digest
-from components.train.data import FeatureSource, PixelSource, TrainingData, join
-from components.train.distributed import Processes
-from components.train.export import calibrate, check_against_torch, export_onnx, predict, served_outputs
-from components.train.extra import ExtraComparison, compare, without_extra
-from components.train.features import frozen_features
-from components.train.history import EpochRecord
-from components.train.log import Log, announce, summarise, write_history
-from components.train.loop import Training
-from components.train.memory import freed_memory_kept
-from components.train.model import Calibration, Classes, Counter, Head, Normalise, Served
-from components.train.optimise import computes_in_bf16
-from components.train.page import draw_curves, write_report
-from components.train.progress import Inputs, Outcome
-from components.train.recipes import Recipe
-from components.train.serving import Measured, choose, measure, quantise
-from components.train.trials import TrialResult
-from components.train.versions import versions
+from components.train.data import FeatureSource, PixelSource, join
+from components.train.job import Fitted, Job, Outputs, Prepared, Result
+from components.train.loop.checkpoint import Checkpoints, Description, code_digest
+from components.train.loop.distributed import Processes
+from components.train.loop.optimise import computes_in_bf16
+from components.train.loop.process import freed_memory_kept
+from components.train.loop.training import Training
+from components.train.network.backbones import create_backbone
+from components.train.network.calibration import calibrate
+from components.train.network.export import check_against_torch, export_onnx, predict, served_outputs
+from components.train.network.features import frozen_features
+from components.train.network.model import Classes, Counter, Head, Normalise, Served
+from components.train.network.serving import Measured, choose, measure, quantise
+from components.train.records import EpochRecord, ExtraComparison, Inputs
+from components.train.watch.extra import compare, without_extra
+from components.train.watch.log import Log, announce, summarise, write_history
+from components.train.watch.page import draw_curves, write_report
 
-
-@dataclass(frozen=True)
-class Job:
-    """What to train: the shard index and splits (paths), the recipe, and where to keep checkpoints ("" for nowhere)."""
-
-    shard_index: Path
-    splits: Path
-    recipe: Recipe
-    max_count: int
-    seed: int = 0
-    weights: str = ""
-    checkpoints: str = ""
-    shared: str = ""  # bucket where features are shared with other trials; "" for none
-    limit: int = 0  # train on so many bins only, drawn by seed; 0 is all
-    checkpoint_interval: float = 60.0
-    trace: Path | None = None  # where a torch.profiler trace of a few steps goes
-    study: tuple[TrialResult, ...] = ()  # the trials that chose the recipe's values, for the report
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where the step writes: the bundle's folder, the report, the curves (PNG), and where asked for, not None,
-    TensorBoard files and the history as JSON."""
-
-    bundle: Path
-    report: Path
-    curves: Path
-    logs: Path | None = None
-    history: Path | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything a run of the loop needs."""
-
-    job: Job
-    data: TrainingData
-    backbone: Backbone
-    classes: Classes
-    head: Head
-    inputs: Inputs
-    pixels: PixelSource  # the photos at the size that is served
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A trained network and what its validation says."""
-
-    prepared: Prepared
-    outcome: Outcome
-    served: Served
-    calibration: Calibration
-    logits: NDArray[np.float32]  # of the counts 1…max_count on validation, before the calibration
-    ece_before: float
-    ece_after: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is reported."""
-
-    fitted: Fitted
-    bundle: Bundle
-    measured: list[Measured]
-    out_of_range: OutOfRangeFigures | None  # on validation bins
-    difference: float  # between ONNX and torch
-    extra: ExtraComparison | None = None  # whether the extra bins helped, where that was asked
+_PACKAGES = ("torch", "torchvision", "timm", "onnx", "openvino", "nncf", "numpy", "pillow")
 
 
 def prepare(job: Job, processes: Processes) -> Prepared:
@@ -164,23 +100,20 @@ def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecor
     with freed_memory_kept():
         outcome = training.run()
     counter = Counter(prepared.backbone, head)
-    validation = prepared.data.validation
+    data = prepared.data
+    judged = np.concatenate([data.validation.rows, data.extra.rows]) if classes.with_extra else data.validation.rows
+    quantities = np.concatenate([data.validation.quantities, data.extra.quantities])[: len(judged)]
     normalise = Normalise(prepared.backbone.mean, prepared.backbone.std)
     if job.recipe.train_backbone:
         whole = torch.nn.Sequential(normalise, counter)
-        found = predict(whole, prepared.pixels.cache.read(validation.rows), processes.device)[0]
+        found = predict(whole, prepared.pixels.cache.read(judged), processes.device)[0]
     else:
         with torch.no_grad():
             head.eval()
-            found = head(prepared.inputs.validation.gather(validation.rows)).cpu().numpy()
-    logits = classes.in_range(torch.from_numpy(found)).numpy()
-    calibration = calibrate(logits, validation.quantities)
-    served = Served(normalise, counter, classes, calibration)
-    uncalibrated = Calibration(1.0, (0.0,) * classes.max_count)
-    before, after = (
-        calibration_error(validation.quantities, one.scores(logits)) for one in (uncalibrated, calibration)
-    )
-    return Fitted(prepared, outcome, served, calibration, logits, before, after)
+            found = head(prepared.inputs.validation.gather(judged)).cpu().numpy()
+    calibrated = calibrate(found, classes.of_quantity(torch.from_numpy(quantities)).numpy())
+    served = Served(normalise, counter, classes, calibrated.calibration)
+    return Fitted(prepared, outcome, served, calibrated, found)
 
 
 def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
@@ -197,6 +130,7 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
         difference = check_against_torch(fitted.served, files / MODEL_FILE, pixels, outputs, processes.device)
         weights = {key: value.contiguous() for key, value in fitted.served.counter.state_dict().items()}
         save_file(weights, files / WEIGHTS_FILE)
+        write_seen(files, [*data.train.ids, *data.validation.ids, *data.extra.ids])
         info = _info(fitted)
         measured = [measure(files, info, "f32", pixels, quantities)]
         if recipe.serving == "best":
@@ -211,9 +145,7 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
                 "precision": precision,
                 "runtime": "openvino" if precision == "bf16" else "auto",
                 "metrics": info.metrics | {f"accuracy_{one.precision}": one.accuracy for one in measured},
-                "validation_counts": tuple(
-                    np.bincount(chosen.scores[: len(data.validation)].argmax(1), minlength=job.max_count).tolist()
-                ),
+                "drift_baseline": DriftBaseline.of(chosen.scores, chosen.out_of_range),
             }
         )
         if precision != "int8":
@@ -224,12 +156,13 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
 
 def _info(fitted: Fitted) -> BundleInfo:
     prepared, job = fitted.prepared, fitted.prepared.job
-    last = fitted.outcome.history[-1]
+    truth = prepared.data.validation.quantities
     return BundleInfo(
         backbone=job.recipe.backbone,
         image_size=job.recipe.image_size,
         max_count=job.max_count,
         has_out_of_range=prepared.classes.with_extra,
+        has_empty_and_more=prepared.classes.with_extra,
         temperature=fitted.calibration.temperature,
         class_biases=fitted.calibration.biases,
         recipe=job.recipe.name,
@@ -240,13 +173,19 @@ def _info(fitted: Fitted) -> BundleInfo:
         data_fingerprint=prepared.data.index.digest,
         training_ids_digest=prepared.data.training_ids_digest,
         metrics={
-            "validation_loss": last.validation_loss,
-            "validation_accuracy": last.validation_accuracy,
-            "ece_before_calibration": fitted.ece_before,
-            "ece": fitted.ece_after,
+            "validation_loss": fitted.validation_loss,
+            "validation_accuracy": fitted.validation_accuracy,
+            "ece_before_calibration": calibration_error(truth, fitted.raw_scores),
+            "ece": calibration_error(truth, fitted.held_out_scores),
+            "ece_if_calibrated": error_if_calibrated(fitted.held_out_scores),
         },
-        versions=versions(),
+        versions=_versions(),
     )
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what a model's weights and graph depend on: packages, and Python's."""
+    return {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
 
 
 def _out_of_range(chosen: Measured, quantities: NDArray[np.int64], max_count: int) -> OutOfRangeFigures | None:

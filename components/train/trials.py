@@ -1,11 +1,41 @@
-"""What the trials of a study came to, and how a report shows it."""
+"""The trials of a study: which there are, what they came to, and how a report shows it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from components.core.errors import UserError
+from components.core.recipe import read_recipe, with_fields
 from components.core.report import SERIES, Report, new_axes
+from components.core.validation import first_problem
+
+
+class Trial(BaseModel):
+    """One trial: its number from 0 among `trials`, and the arguments of `train` that all of them share.
+
+    It names everything that it depends on, so that whoever caches a trial judges by this alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    trials: int
+    recipe: str  # JSON of the whole one
+    weights: str
+    max_count: int
+    seed: int
+
+
+# Stands in for a trial where no study is wanted: a loop over nothing at all fails on Kubeflow.
+NOTHING_TO_TRY = "none"
+
+
+def plan_trials(tune: bool, first: Trial) -> list[str]:
+    """The trials of a study as texts, one for each pass of a loop; without a study one that says so."""
+    if not tune:
+        return [NOTHING_TO_TRY]
+    return [first.model_copy(update={"number": number}).model_dump_json() for number in range(first.trials)]
 
 
 class TrialResult(BaseModel):
@@ -22,7 +52,7 @@ class TrialResult(BaseModel):
     reason: str = ""
 
     @property
-    def overrides(self) -> dict[str, float | int]:
+    def fields(self) -> dict[str, float | int]:
         """The fields of the recipe that this trial tried."""
         return {"learning_rate": self.learning_rate, "batch_size": self.batch_size}
 
@@ -36,6 +66,36 @@ def best_of(results: Sequence[TrialResult]) -> TrialResult:
     return min(good, key=lambda result: (result.loss, result.trial))
 
 
+def read_results(paths: Sequence[Path]) -> list[TrialResult]:
+    """Read trials' results back, in the order of their numbers; none where there was nothing to try.
+
+    Raises UserError for a file that is no result.
+    """
+    try:
+        texts = [path.read_text() for path in paths]
+        results = [TrialResult.model_validate_json(text) for text in texts if text != NOTHING_TO_TRY]
+    except (OSError, ValidationError) as error:
+        raise UserError(f"A trial's result cannot be read ({error}); run the trials again.") from error
+    return sorted(results, key=lambda result: result.trial)
+
+
+def chosen_recipe(results: Sequence[TrialResult], recipe: str) -> str:
+    """JSON of the recipe that the final model is trained with: the one given, with the best trial's values, if any."""
+    if not results:
+        return recipe
+    return with_fields(read_recipe(recipe), best_of(results).fields).model_dump_json()
+
+
+def write_study(results: Sequence[TrialResult], path: Path) -> None:
+    """Write the trials' page."""
+    report = Report("Tuning")
+    if results:
+        draw_study(report, results)
+    else:
+        report.text("No study was asked for: the model is trained with the recipe as given.")
+    report.write(path)
+
+
 def write_trials(results: Sequence[TrialResult]) -> str:
     """The trials as JSON, from one step to the next."""
     return _TRIALS.dump_json(list(results)).decode()
@@ -47,7 +107,7 @@ def read_trials(text: str) -> tuple[TrialResult, ...]:
         return tuple(_TRIALS.validate_json(text or "[]"))
     except ValidationError as error:
         raise UserError(
-            f"The study cannot be read ({error.errors()[0]['msg']}); give the JSON of its trials."
+            f"The study cannot be read ({first_problem(error).message}); give the JSON of its trials."
         ) from error
 
 

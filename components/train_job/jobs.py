@@ -1,12 +1,8 @@
 """The TrainJobs of one namespace and their pods, on our Kubernetes client."""
 
-from pathlib import Path
-
 from components.core.cluster import AwayError, Cluster, ConflictError, Object
 from components.core.errors import UserError
-from components.train_job.manifest import CONTAINER, GROUP, JOB_LABEL, PLURAL, VERSION
-
-NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+from components.train_job.manifest import CONTAINER, GROUP, JOB_LABEL, NAMESPACE, PLURAL, VERSION
 
 
 class Jobs:
@@ -19,14 +15,8 @@ class Jobs:
 
     @classmethod
     def connect(cls) -> "Jobs":
-        """Those of the namespace that this pod runs in. Raises UserError outside a pod."""
-        try:
-            namespace = NAMESPACE_FILE.read_text().strip()
-        except OSError as error:
-            raise UserError(
-                "train_on=trainjob works only in a pod on a cluster; on this machine train with train_on=pod."
-            ) from error
-        return cls(Cluster.connect("train with train_on=pod"), namespace)
+        """Those of the namespace that manifests/train-jobs makes for them. Raises UserError without a cluster."""
+        return cls(Cluster.connect("train with train_on=pod"), NAMESPACE)
 
     def create(self, body: Object) -> bool:
         """Create a TrainJob; False when it is there already. Raises UserError where Trainer is missing."""
@@ -55,8 +45,11 @@ class Jobs:
         return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
     def log(self, pod: str) -> list[str]:
-        """Lines that a pod has written so far, each behind its time; none while there is no log."""
+        """Lines that a pod has written so far, each behind its time; none while there is no log.
+
+        The carriage returns of a progress bar stay inside the line: only what the kubelet put its time before is one.
+        """
         try:
-            return self.cluster.log(f"{self.pods_path}/{pod}", CONTAINER, timestamps="true").splitlines()
+            return self.cluster.log(f"{self.pods_path}/{pod}", CONTAINER, timestamps="true").split("\n")
         except AwayError:
             return []

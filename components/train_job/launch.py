@@ -7,6 +7,7 @@ from typing import Any
 
 from components.core.cluster import AwayError, Object
 from components.core.errors import UserError
+from components.core.pods import cannot_start, condition, container_states, unschedulable
 from components.train_job.exchange import Exchange, fingerprint
 from components.train_job.jobs import Jobs
 from components.train_job.manifest import Pool, train_job
@@ -16,18 +17,7 @@ POLL_SECONDS = 10.0
 UNSCHEDULABLE_SECONDS = 900.0
 PULL_SECONDS = 180.0
 PATIENCE_SECONDS = 600.0  # with an API server that is away
-PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
-TRAINING = (
-    "recipe",
-    "epochs",
-    "image_size",
-    "backbone",
-    "weights",
-    "overrides",
-    "study",
-    "max_count",
-    "seed",
-)
+TRAINING = ("weights", "study", "max_count", "seed")
 
 
 @dataclass(frozen=True)
@@ -53,6 +43,7 @@ def launch_from_component(given: dict[str, Any]) -> None:
         memory=given["memory"],
         shm_size=given["shm_size"],
         timeout=given["timeout"],
+        queue=given["queue"],
     )
     inputs = {name: Path(given[name].path) for name in ("shard_index", "splits")}
     outputs = {name: Path(given[name].path) for name in ("bundle", "report", "curves")}
@@ -62,7 +53,7 @@ def launch_from_component(given: dict[str, Any]) -> None:
 def training_arguments(given: dict[str, Any]) -> list[str]:
     """The command line of components.train for the parameters of the component."""
     words = [f"--{name.replace('_', '-')}={given[name]}" for name in TRAINING]
-    return [*words, f"--checkpoints={given['data_uri']}"]
+    return [f"--whole-recipe={given['recipe']}", *words, f"--checkpoints={given['data_uri']}"]
 
 
 def launch(
@@ -113,11 +104,10 @@ class Follower:
                 raise UserError(f"The TrainJob {self.name} was deleted while it ran; run again, it goes on from there.")
             pods = self.patiently(lambda: self.jobs.pods(self.name))
             self._pass_on_logs(pods)
-            conditions = {one["type"]: one for one in job.get("status", {}).get("conditions", [])}
-            if conditions.get("Complete", {}).get("status") == "True":
+            if condition(job, "Complete").get("status") == "True":
                 return
-            if conditions.get("Failed", {}).get("status") == "True":
-                raise UserError(self._failure(pods, conditions["Failed"]))
+            if (failed := condition(job, "Failed")).get("status") == "True":
+                raise UserError(self._failure(pods, failed))
             self._check_start(pods)
             time.sleep(self.patience.poll)
 
@@ -167,30 +157,22 @@ class Follower:
                 "GPU_TOLERATIONS, TRAIN_CPU and TRAIN_MEMORY against the GPU pool."
             )
 
-    def _failure(self, pods: list[Object], condition: Object) -> str:
-        for status in _containers(pods):
+    def _failure(self, pods: list[Object], failed: Object) -> str:
+        for status in (status for pod in pods for status in container_states(pod)):
             ended = status.get("state", {}).get("terminated") or {}
             if ended.get("exitCode") and ended.get("message"):
                 return str(ended["message"]).strip()
             if ended.get("reason") == "OOMKilled":
                 return "Training ran out of memory; give more TRAIN_MEMORY, or a smaller batch_size in OVERRIDES."
-        said = condition.get("message") or condition.get("reason") or "no reason given"
+        said = failed.get("message") or failed.get("reason") or "no reason given"
         return f"Training failed ({said.strip().rstrip('.')}); the log above says where."
 
 
 def _trouble(pods: list[Object]) -> tuple[str, str] | None:
     """What keeps a pod from starting: its kind and a message; None when all run or have run."""
     for pod in pods:
-        for condition in pod["status"].get("conditions") or []:
-            if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-                return "schedule", (condition.get("message") or "no node fits").rstrip(".")
-        for status in _containers([pod]):
-            waiting = status.get("state", {}).get("waiting") or {}
-            if waiting.get("reason") in PULL_REASONS:
-                return "pull", f"{waiting['reason']}: {(waiting.get('message') or status['image']).rstrip('.')}"
+        if (message := unschedulable(pod)) is not None:
+            return "schedule", message
+        for container, reason, message in cannot_start(pod):
+            return "pull", f"{reason}: {message or container['image']}"
     return None
-
-
-def _containers(pods: list[Object]) -> list[Object]:
-    """The states of all containers."""
-    return [status for pod in pods for status in pod["status"].get("containerStatuses") or []]

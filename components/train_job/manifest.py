@@ -1,4 +1,4 @@
-"""The TrainJob that trains on the GPU pool, on top of the ClusterTrainingRuntime of manifests/base."""
+"""The TrainJob that trains on the GPU pool, on top of the ClusterTrainingRuntime of manifests/train-jobs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,9 @@ from components.core.layout import MODEL_NAME
 GROUP = "trainer.kubeflow.org"
 VERSION = "v1alpha1"
 PLURAL = "trainjobs"
+# Not the namespace of the run: whoever may make TrainJobs makes pods with any account and Secret of a namespace.
+NAMESPACE = f"{MODEL_NAME}-train"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 RUNTIME = MODEL_NAME
 CONTAINER = "node"
 JOB_LABEL = "jobset.sigs.k8s.io/jobset-name"
@@ -28,6 +31,7 @@ class Pool:
     memory: str
     shm_size: str
     timeout: int  # seconds
+    queue: str = ""  # Kueue's LocalQueue that admits the job; empty: it starts at once
 
 
 def train_job(name: str, pool: Pool, arguments: list[str]) -> Object:
@@ -44,10 +48,11 @@ def train_job(name: str, pool: Pool, arguments: list[str]) -> Object:
     if pool.tolerations:
         placed["tolerations"] = pool.tolerations
     pods = {"spec": {"template": {"spec": placed}}}
+    labels = {"app.kubernetes.io/name": MODEL_NAME} | ({QUEUE_LABEL: pool.queue} if pool.queue else {})
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "TrainJob",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": MODEL_NAME}},
+        "metadata": {"name": name, "labels": labels},
         "spec": {
             "runtimeRef": {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME},
             # Whatever becomes of the launcher, the GPUs are free again after this.

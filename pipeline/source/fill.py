@@ -10,18 +10,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from components.core.errors import UserError
-from components.core.layout import (
-    IMAGES_PREFIX,
-    METADATA_PREFIX,
-    PUBLIC_SOURCE_BUCKET,
-    SOURCE_BUCKET,
-    image_key,
-    metadata_key,
-)
+from components.core.layout import SOURCE_BUCKET, image_key, metadata_key
 from components.core.location import Location
+from components.core.place import is_address
+from components.core.source import Source
 from components.core.store import Store, open_store
+from drawn.bins import DEFAULT_COUNT, draw_bins, generator_digest
 from pipeline.source.folder import FolderSource
-from pipeline.source.generated import DEFAULT_COUNT, draw_bins, generator_digest
 
 GENERATED = "generated"
 # Written last: a prefix without it is a fill that was interrupted.
@@ -40,7 +35,7 @@ class PreparedSource:
 
 def check_source(source: str) -> None:
     """Refuse a SOURCE that cannot be meant, before anything starts. Raises UserError."""
-    if source.startswith("s3:"):
+    if is_address(source):
         Location.parse(source)
     elif source != GENERATED:
         FolderSource.open(Path(source))
@@ -53,11 +48,11 @@ def prepare_source(source: str, seed: int = 0, count: int = DEFAULT_COUNT) -> Pr
     Raises UserError for a source that is missing, empty or unreachable.
     """
     check_source(source)
-    if source.startswith("s3:"):
-        return PreparedSource(source, _bucket_snapshot(open_store(source)))
+    if is_address(source):
+        return PreparedSource(source, Source.parse(source).snapshot())
     if source == GENERATED:
         snapshot = _digest(GENERATED, generator_digest(), str(seed), str(count))
-        return _filled(f"{GENERATED}-{snapshot}", _generated_files(count, seed), 2 * count, "drawing bins")
+        return _filled(f"{GENERATED}-{snapshot}", drawn_files(count, seed), 2 * count, "drawing bins")
     folder = FolderSource.open(Path(source))
     prepared = _filled(f"folder-{folder.snapshot()}", folder.files(), None, f"loading {source}")
     for line in folder.skipped[:SKIPPED_SHOWN]:
@@ -112,29 +107,12 @@ def _filled(snapshot: str, files: Iterator[tuple[str, bytes]], total: int | None
     return PreparedSource(uri, snapshot)
 
 
-def _generated_files(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+def drawn_files(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Object keys and contents of `count` drawn bins."""
     for drawn in draw_bins(count, seed):
         yield metadata_key(drawn.image_id), drawn.metadata
         if drawn.jpeg is not None:
             yield image_key(drawn.image_id), drawn.jpeg
-
-
-def _bucket_snapshot(store: Store) -> str:
-    """A digest of all keys and ETags, or of the name alone for the public dataset, which does not change."""
-    if store.location.bucket == PUBLIC_SOURCE_BUCKET:
-        if next(store.list(METADATA_PREFIX), None) is None:
-            raise UserError(f"{store.location} holds nothing under {METADATA_PREFIX}; check the address.")
-        return str(store.location)
-    digest = hashlib.sha256()
-    for prefix in (METADATA_PREFIX, IMAGES_PREFIX):
-        empty = True
-        for entry in store.list(prefix):
-            digest.update(f"{entry.key} {entry.size} {entry.etag}\n".encode())
-            empty = False
-        if empty:
-            raise UserError(f"{store.location} holds nothing under {prefix}; a source has {METADATA_PREFIX} and "
-                            f"{IMAGES_PREFIX}.")  # fmt: skip
-    return f"bucket-{digest.hexdigest()[:12]}"
 
 
 def _digest(*parts: str) -> str:

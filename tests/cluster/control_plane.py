@@ -19,8 +19,8 @@ import requests
 import yaml
 from kubernetes import client
 
-from pipeline.local_store import free_ports
-from tests.deploy.kubernetes_api import kubeconfig
+from components.core.ports import free_ports
+from tests.fakes.kubernetes_api import kubeconfig
 from tests.schemas import CRDS
 
 Object = dict[str, Any]
@@ -30,7 +30,7 @@ USERS = f"""{ADMIN},admin,1,system:masters
 {STEPS},system:serviceaccount:kubeflow:bin-counter-pipeline,2,"system:serviceaccounts,system:serviceaccounts:kubeflow"
 """
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
-START_SECONDS = 60
+START_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -120,41 +120,39 @@ def running(folder: Path) -> Iterator[ControlPlane]:
 
 
 def _install(plane: ControlPlane) -> None:
-    """KFP's namespace, and the CRDs, with one of the Gateway API, which only has to be there."""
+    """KFP's namespace, and the CRDs; with those that are not at hand as kinds whose fields nobody checks."""
     assert plane.kubectl("create", "namespace", "kubeflow").returncode == 0
     for path in sorted(CRDS.glob("*.yaml")):
         ended = plane.kubectl("apply", "--server-side", "-f", str(path))
         assert ended.returncode == 0, ended.stderr
-    gateway = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": "httproutes.gateway.networking.k8s.io",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"},
-        },
-        "spec": {
-            "group": "gateway.networking.k8s.io",
-            "names": {
-                "plural": "httproutes",
-                "kind": "HTTPRoute",
-                "singular": "httproute",
-                "listKind": "HTTPRouteList",
-            },
-            "scope": "Namespaced",
-            "versions": [
-                {
-                    "name": "v1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-                }
-            ],
-        },
-    }
-    ended = plane.kubectl("apply", "--server-side", "-f", "-", given=yaml.safe_dump(gateway))
+    unchecked = [
+        _crd("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", "Namespaced"),
+        _crd("serving.kserve.io", "v1alpha1", "ClusterStorageContainer", "clusterstoragecontainers", "Cluster"),
+        _crd("cert-manager.io", "v1", "Issuer", "issuers", "Namespaced"),
+        _crd("cert-manager.io", "v1", "Certificate", "certificates", "Namespaced"),
+    ]
+    ended = plane.kubectl("apply", "--server-side", "-f", "-", given=yaml.safe_dump_all(unchecked))
     assert ended.returncode == 0, ended.stderr
     ended = plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     assert ended.returncode == 0, ended.stderr
+
+
+def _crd(group: str, version: str, kind: str, plural: str, scope: str) -> Object:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.{group}",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"},
+        },
+        "spec": {
+            "group": group,
+            "names": {"plural": plural, "kind": kind, "singular": kind.lower(), "listKind": f"{kind}List"},
+            "scope": scope,
+            "versions": [{"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
 
 
 def _wait(plane: ControlPlane, server: "subprocess.Popen[bytes]") -> None:

@@ -19,12 +19,14 @@ from typing import Any
 import requests
 
 from tests.cluster.control_plane import ADMIN, STEPS, ControlPlane
-from tests.deploy.kserve_cluster import NAMESPACE
+from tests.fakes.kserve_cluster import NAMESPACE
 
 Object = dict[str, Any]
 ROOTS = {
     "inferenceservices": "/apis/serving.kserve.io/v1beta1",
     "servingruntimes": "/apis/serving.kserve.io/v1alpha1",
+    "clusterstoragecontainers": "/apis/serving.kserve.io/v1alpha1",
+    "httproutes": "/apis/gateway.networking.k8s.io/v1",
     "deployments": "/apis/apps/v1",
     "leases": "/apis/coordination.k8s.io/v1",
     "roles": "/apis/rbac.authorization.k8s.io/v1",
@@ -85,6 +87,10 @@ class RealApi:
         self._call("PATCH", path, patch, "application/merge-patch+json", missing_is_fine=True)
         self.written[key] = json.loads(json.dumps(status))
 
+    def terminate(self, plural: str, namespace: str, name: str) -> None:
+        """Tell a pod to stop; it is there until it is removed, as nobody plays its kubelet."""
+        self._call("DELETE", self._path(plural, namespace, name), {"gracePeriodSeconds": 300}, missing_is_fine=True)
+
     def remove(self, plural: str, namespace: str, name: str) -> None:
         """Delete an object at once."""
         self._call("DELETE", self._path(plural, namespace, name), {"gracePeriodSeconds": 0}, missing_is_fine=True)
@@ -121,12 +127,16 @@ class RealApi:
 
     def clear(self) -> None:
         """Remove what a scenario left."""
-        for plural in ("inferenceservices", "leases", "deployments", "pods", "events"):
-            query = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
+        query = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
+        for plural in ("inferenceservices", "httproutes", "leases", "deployments", "pods", "events"):
             self._call("DELETE", self._path(plural, NAMESPACE), query)
+        for runtime in self.all("servingruntimes", NAMESPACE):
+            if runtime["metadata"]["name"] != "bin-counter":
+                self.remove("servingruntimes", NAMESPACE, runtime["metadata"]["name"])
 
     def _path(self, plural: str, namespace: str, name: str = "") -> str:
-        return f"{ROOTS[plural]}/namespaces/{namespace}/{plural}" + (f"/{name}" if name else "")
+        scope = f"/namespaces/{namespace}" if namespace else ""
+        return f"{ROOTS[plural]}{scope}/{plural}" + (f"/{name}" if name else "")
 
     def _call(
         self,

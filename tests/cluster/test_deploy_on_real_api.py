@@ -11,13 +11,14 @@ import pytest
 
 from components.core.registry import Registry
 from tests.cluster.real_api import RealApi, node
-from tests.deploy.kserve_cluster import KServeCluster, running
 from tests.deploy.test_kserve import (  # noqa: F401 - fixtures, and the scenarios that are to run here
     World,
     granted,
     models,
     server_of,
     serving_a,
+    storage_container,
+    test_a_canary_is_refused_where_kserve_splits_nothing_although_the_gateway_api_is_there,
     test_a_canary_takes_its_share_and_then_all,
     test_a_canary_that_does_not_come_up_is_taken_back,
     test_a_canary_that_fails_under_traffic_is_taken_back,
@@ -25,14 +26,17 @@ from tests.deploy.test_kserve import (  # noqa: F401 - fixtures, and the scenari
     test_a_deploy_killed_while_its_canary_has_a_share_is_picked_up_by_the_next,
     test_a_deploy_overtaken_by_another_target_puts_back_what_served,
     test_a_failure_of_the_first_deploy_leaves_nothing,
-    test_a_field_that_another_tool_manages_is_not_taken_unless_asked,
     test_a_first_deploy_killed_half_way_leaves_nothing_when_the_next_fails,
     test_a_knative_canary_is_a_share_for_the_newest_revision,
     test_a_missing_permission_is_named_and_nothing_is_left,
     test_a_namespace_that_does_not_exist_is_named,
-    test_a_version_that_never_gets_ready_is_given_up_with_the_reason,
+    test_a_pod_that_has_restarted_in_its_life_is_healthy_once_it_is_ready,
+    test_a_version_that_another_tool_keeps_is_not_taken_unless_asked_and_it_is_said_whose_it_is,
+    test_a_version_that_never_gets_ready_is_given_up_with_the_reason_and_without_what_is_always_said,
     test_a_wrong_answer_keeps_the_new_version_out,
     test_an_earlier_version_is_rolled_back_to_by_the_same_way,
+    test_another_serving_image_rolls_nothing_until_a_deploy_has_checked_it,
+    test_any_name_works_with_what_manifests_grant,
     test_from_a_shell_a_failed_deploy_is_one_sentence_and_status_1,
     test_the_first_deploy_serves,
     test_the_second_runs_beside_the_first_before_it_takes_over_and_no_request_is_lost,
@@ -42,6 +46,7 @@ from tests.deploy.test_kserve import (  # noqa: F401 - fixtures, and the scenari
     test_what_the_platform_says_about_scaling_stays,
     test_what_works_beside_but_not_in_place_is_put_back,
 )
+from tests.fakes.kserve_cluster import NAMESPACE, KServeCluster, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -56,8 +61,14 @@ def api(control_plane, tmp_path_factory) -> Iterator[RealApi]:
 @pytest.fixture
 def world(store_environment, api, models, server_of, request) -> Iterator[World]:  # noqa: F811
     api.clear()
-    kserve = KServeCluster(api, server_of, knative=getattr(request, "param", "") == "Knative")
+    kind = getattr(request, "param", "")
+    kserve = KServeCluster(api, server_of, knative=kind == "Knative", gateway_api=kind != "no routes")
+    registry = Registry.open(f"s3://models/{uuid4().hex}")
+    api.put("clusterstoragecontainers", "", storage_container(registry))
+    image = api.get("servingruntimes", NAMESPACE, "bin-counter")
     with running(kserve):
-        registry = Registry.open(f"s3://models/{uuid4().hex}")
-        yield World(api, api.plane.url, kserve, registry, models, api.plane.certificate)
+        world = World(api, api.plane.url, kserve, registry, models, api.plane.certificate)
+        yield world
+        world.gateway.shutdown()
+    api.put("servingruntimes", NAMESPACE, image)
     api.rules = granted()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from components.core.errors import UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, USER_ID
@@ -21,6 +22,7 @@ from pipeline.resources import (
     STORE_SECRET_KEYS,
     Placement,
     parse_pool,
+    parse_requests,
 )
 from tests.schemas import custom_problem
 
@@ -101,6 +103,13 @@ TAINT = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
             TAINT,
             {"k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name"},
         ),
+        (
+            "aks",
+            "1",
+            {"kubernetes.azure.com/accelerator": "nvidia"},
+            [*TAINT, {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}],
+            {"kubernetes.azure.com/accelerator"},
+        ),
         ("onprem", "1", {}, TAINT, {"nvidia.com/gpu.present"}),
         ("cpu", "0", {}, [], set()),
     ],
@@ -121,16 +130,17 @@ def test_presets_say_what_these_clusters_label_and_taint(compile_for, preset, co
     assert labels == kept_off
 
 
-@pytest.mark.parametrize("preset", ["gke", "eks", "onprem"])
+@pytest.mark.parametrize("preset", ["gke", "eks", "aks", "onprem"])
 def test_cpu_steps_stay_off_the_gpu_pool(compile_for, preset):
     ir, executors = compile_for(preset_name=preset)
-    for name, executor in executors.items():
-        if name not in ("exec-train", "exec-tune-trial"):
-            expressions = executor["nodeAffinity"][0]["matchExpressions"]
-            assert {one["key"] for one in expressions} == set(PRESETS[preset].gpu_labels), name
-            assert {one["operator"] for one in expressions} == {"DoesNotExist"}
-            assert "tolerations" not in executor
-            assert "accelerator" not in ir["deploymentSpec"]["executors"][name]["container"]["resources"]
+    training = {"exec-train", "exec-tune-trial"}
+    assert training < executors.keys()
+    for name in executors.keys() - training:
+        expressions = executors[name]["nodeAffinity"][0]["matchExpressions"]
+        assert {one["key"] for one in expressions} == set(PRESETS[preset].gpu_labels), name
+        assert {one["operator"] for one in expressions} == {"DoesNotExist"}
+        assert "tolerations" not in executors[name]
+        assert "accelerator" not in ir["deploymentSpec"]["executors"][name]["container"]["resources"]
 
 
 def test_training_has_shared_memory(compile_for):
@@ -168,14 +178,26 @@ def tasks(component):
 
 def test_every_step_but_deploy_is_tried_again_with_backoff(compile_for):
     ir, _ = compile_for(preset_name="gke")
-    for name, task in tasks(ir).items():
-        if name in {step.replace("_", "-") for step in STEPS}:
-            policy = task.get("retryPolicy")
-            if name == "deploy":
-                assert policy is None
-            else:
-                assert policy["maxRetryCount"] >= 2, name
-                assert (policy["backoffDuration"], policy["backoffFactor"]) == ("60s", 2.0), name
+    steps = {name: task for name, task in tasks(ir).items() if name.replace("-", "_") in STEPS}
+    assert len(steps) == len(STEPS) - 1  # all but train_job, which is not in this pipeline
+    assert "retryPolicy" not in steps.pop("deploy")
+    for name, task in steps.items():
+        policy = task["retryPolicy"]
+        assert policy["maxRetryCount"] >= 2, name
+        assert (policy["backoffDuration"], policy["backoffFactor"]) == ("60s", 2.0), name
+
+
+@pytest.mark.parametrize("train_timeout", [STEPS["train"].timeout, 600])
+def test_a_pod_that_is_lost_at_the_end_of_every_attempt_still_has_its_last_one(compile_for, train_timeout):
+    """Argo counts the window from the start of the first attempt, and ends what runs beyond it."""
+    ir, executors = compile_for(preset_name="gke", train_timeout=train_timeout)
+    with_retries = {name: task["retryPolicy"] for name, task in tasks(ir).items() if "retryPolicy" in task}
+    assert len(with_retries) == len(STEPS) - 2  # all but deploy, and train_job, which is not in this pipeline
+    for name, policy in with_retries.items():
+        timeout = int(executors[f"exec-{name}"]["activeDeadlineSeconds"])
+        attempts = policy["maxRetryCount"] + 1
+        pauses = sum(60 * 2**retry for retry in range(policy["maxRetryCount"]))
+        assert int(policy["backoffMaxDuration"].removesuffix("s")) >= attempts * timeout + pauses, name
 
 
 def test_retries_can_be_switched_off(compile_for):
@@ -206,11 +228,12 @@ def test_images_are_parameters_of_the_pipeline(compile_for):
 
 
 def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(compile_for):
-    ir, executors = compile_for(preset_name="eks", train_on="trainjob", nodes=2)
+    ir, executors = compile_for(preset_name="eks", train_on="trainjob", nodes=2, queue="gpus")
     assert "exec-train" not in executors
     task = tasks(ir)["train-job"]
     inputs = task["inputs"]["parameters"]
     assert inputs["nodes"]["runtimeValue"]["constant"] == 2
+    assert inputs["queue"]["runtimeValue"]["constant"] == "gpus"
     assert "gpu_node_selector" in str(inputs["node_selector"])
     assert "train_image" in str(inputs["image"])
     # The launcher is a small CPU task.
@@ -221,8 +244,9 @@ def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(com
     ("options", "sentence"),
     [
         ({"nodes": 2}, "nodes=2 needs train_on=trainjob"),
+        ({"queue": "gpus"}, "queue=gpus needs train_on=trainjob"),
         ({"nodes": 0, "train_on": "trainjob"}, "nodes=0 cannot be used"),
-        ({"preset_name": "aks"}, "There is no preset aks; choose one of cpu, gke, eks, onprem."),
+        ({"preset_name": "doks"}, "There is no preset doks; choose one of cpu, gke, eks, aks, onprem."),
         ({"train_on": "pods"}, "choose pod or trainjob"),
     ],
 )
@@ -251,6 +275,48 @@ def test_a_malformed_pool_is_one_sentence(name, value, sentence):
         parse_pool({name: value})
 
 
+def test_the_requests_of_every_step_fit_the_smallest_node_of_the_readme(compile_for):
+    """A kind node of 4 CPUs and 12 GB, on which Kubeflow's own pods ask for less than half of it."""
+    ir, _ = compile_for(preset_name="cpu")
+    defaults = ir["root"]["inputDefinitions"]["parameters"]
+    own = {"train_cpu": defaults["train_cpu"]["defaultValue"], "train_memory": defaults["train_memory"]["defaultValue"]}
+    for name, executor in ir["deploymentSpec"]["executors"].items():
+        resources = executor["container"]["resources"]
+        cpu, memory = (
+            next((own[parameter] for parameter in own if parameter in resources[key]), resources[key])
+            for key in ("resourceCpuRequest", "resourceMemoryRequest")
+        )
+        assert parse_quantity(cpu) <= 2, name
+        assert parse_quantity(memory) <= 6 * 2**30, name
+
+
+def test_the_requests_of_a_step_can_be_changed_and_its_limits_stay_above(tmp_path):
+    wanted = parse_requests('{"evaluate": {"memory": "12Gi"}, "gate": {"cpu": "100m"}}')
+    text = compile_pipeline(Placement("gke", requests=wanted), tmp_path).path.read_text()
+    ir, _ = yaml.safe_load_all(text)
+    evaluate = ir["deploymentSpec"]["executors"]["exec-evaluate"]["container"]["resources"]
+    assert (evaluate["resourceMemoryRequest"], evaluate["resourceMemoryLimit"]) == ("12Gi", "12Gi")
+    assert (evaluate["resourceCpuRequest"], evaluate["resourceCpuLimit"]) == STEPS["evaluate"].cpu
+    gate = ir["deploymentSpec"]["executors"]["exec-gate"]["container"]["resources"]
+    assert (gate["resourceCpuRequest"], gate["resourceCpuLimit"]) == ("100m", "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"evaluate": ', "is not JSON"),
+        ('["evaluate"]', "write an object of steps"),
+        ('{"train": {"cpu": "1"}}', "TRAIN_CPU and TRAIN_MEMORY are for training"),
+        ('{"evaluates": {"cpu": "1"}}', "there is no step evaluates"),
+        ('{"evaluate": {"gpu": "1"}}', "gpu of evaluate should be cpu or memory"),
+        ('{"evaluate": {"memory": "4 GB"}}', "memory of evaluate should be cpu or memory with a Kubernetes quantity"),
+    ],
+)
+def test_malformed_requests_are_one_sentence(text, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        parse_requests(text)
+
+
 def test_kubernetes_objects_of_the_pipeline_fit_the_crds(tmp_path):
     path = compile_manifest(Placement("gke"), tmp_path, Images("", "v1"), "abc-123", "kubeflow")
     pipeline, version = yaml.safe_load_all(path.read_text())
@@ -258,6 +324,7 @@ def test_kubernetes_objects_of_the_pipeline_fit_the_crds(tmp_path):
     assert [custom_problem(pipeline), custom_problem(version)] == [None, None]
     assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
     assert version["metadata"]["name"] == "bin-counter-abc-123"
+    assert version["spec"]["displayName"] == "abc-123"
 
 
 def test_names_of_images_agree_in_the_makefile_and_the_code():

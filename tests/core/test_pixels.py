@@ -233,6 +233,7 @@ def test_damaged_files_are_decoded_or_rejected_and_nothing_else(kind, changes, c
 def test_real_photos_decode_the_same_every_time(sample: Path):
     with tarfile.open(sample / "originals.tar") as archive:
         members = [member for member in archive if member.isfile()][:20]
+        assert len(members) == 20
         for member in members:
             file = archive.extractfile(member)
             assert file is not None

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,38 @@ def test_nothing_here_imports_torch():
     assert done.stdout.strip() == "False"
 
 
+@pytest.fixture
+def for_cuda(monkeypatch):
+    """An ONNX Runtime that says it is for CUDA, as onnxruntime-gpu does everywhere, where CUDA cannot be used."""
+    import onnxruntime
+
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a CUDA device")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+
+
+@pytest.mark.parametrize("asked", ["auto", "onnxruntime"])
+@pytest.mark.parametrize("wished", ["auto", "openvino", "onnxruntime"])
+def test_a_runtime_for_cuda_never_runs_on_the_cpu_without_a_word(bundle, for_cuda, asked: str, wished: str):
+    """Whatever the bundle wishes, it is the device of the one who serves it that counts."""
+    wishing = replace(bundle, info=bundle.info.model_copy(update={"runtime": wished}))
+    with pytest.raises(UserError, match="there is no NVIDIA device here; give it a GPU"):
+        open_runtime(wishing, asked)
+
+
+def test_who_asks_for_openvino_gets_the_cpu_beside_a_runtime_for_cuda(bundle, for_cuda):
+    assert open_runtime(bundle, "openvino").device == "CPU"
+
+
 @pytest.mark.gpu
 def test_cuda_gives_what_the_cpu_gives(bundle):
     import onnxruntime
 
     if not Path("/dev/nvidiactl").exists() or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("no CUDA device, or ONNX Runtime without CUDA")
-    on_gpu = open_runtime(bundle, "onnxruntime").predict(levels(1, 2, 3))
+    runtime = open_runtime(bundle)
+    assert runtime.device == "CUDA"
+    on_gpu = runtime.predict(levels(1, 2, 3))
     on_cpu = open_runtime(bundle, "openvino").predict(levels(1, 2, 3))
     assert np.abs(on_gpu.scores - on_cpu.scores).max() < 1e-3
 

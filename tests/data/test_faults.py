@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.proxies import FaultProxy, Faults, fault_proxy
+from components.core import patience
 from components.core import store as store_module
 from components.core.errors import UserError
 from components.core.layout import image_key, metadata_key
@@ -24,6 +24,7 @@ from components.download import fetch
 from components.ingest_metadata import bucket
 from pipeline.local_store import local_store
 from tests.data.world import World
+from tests.fakes.proxies import FaultProxy, Faults, fault_proxy
 
 SMALL = 30_000
 BAD_DAY = Faults(server_errors=0.2, resets=0.1, cut_short=0.05, wrong_bytes=0.01, missing=0.03, stalls=0.003)
@@ -36,7 +37,7 @@ def small_and_quick(monkeypatch):
     monkeypatch.setattr(fetch, "BATCH", 8)
     monkeypatch.setattr(store_module, "STALL_SECONDS", 1.0)
     monkeypatch.setattr(store_module, "REQUEST_SECONDS", 1.5)
-    monkeypatch.setattr(store_module, "LONGEST_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "LONGEST_PAUSE_SECONDS", 0.5)
 
 
 def run_all(world: World) -> dict[str, bytes]:
@@ -130,7 +131,7 @@ def test_a_store_that_only_fails_is_given_up_with_a_sentence(filled, monkeypatch
 def test_photos_whose_bytes_never_match_are_rejected_not_kept(filled, monkeypatch):
     filled.ingest()
     filled.split()
-    monkeypatch.setattr(store_module, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "LONGEST_PAUSE_SECONDS", 0.01)
     with fault_proxy(os.environ["AWS_ENDPOINT_URL"], Faults(wrong_bytes=1.0)) as proxy:
         through(proxy, monkeypatch)
         with pytest.raises(UserError, match=r"more than MAX_REJECT_SHARE=0\.01 of all"):
@@ -160,7 +161,7 @@ def test_credentials_that_expire_half_way_stop_it_and_renewed_ones_go_on(filled,
 
 
 def test_a_store_that_restarts_in_the_middle_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "LONGEST_PAUSE_SECONDS", 5.0)
+    monkeypatch.setattr(patience, "LONGEST_PAUSE_SECONDS", 5.0)
     world = World(tmp_path)
     with ExitStack() as first, ExitStack() as second:
         store = first.enter_context(local_store(tmp_path / "store"))

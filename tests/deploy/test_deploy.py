@@ -62,10 +62,9 @@ def no_server_left() -> bool:
     return not any("components.serve" in child.cmdline() for child in psutil.Process().children(recursive=True))
 
 
-def test_a_good_model_goes_into_service_and_again_changes_nothing(models, monkeypatch):
-    monkeypatch.setenv("BIN_COUNTER_RUN", "fingerprint")
+def test_a_good_model_goes_into_service_and_again_changes_nothing(models):
     inputs = models.judged("first")
-    record = deploy(inputs, models.uri, LocalTarget())
+    record = deploy(inputs, models.uri, LocalTarget(), "fingerprint")
     assert (record.version, record.champion, record.run) == (bundle_version(inputs.bundle), "", "fingerprint")
     latest = json.loads(models.registry.store.get(LATEST_KEY))
     assert latest["version"] == record.version

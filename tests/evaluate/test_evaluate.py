@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from small_model import SmallData, write_small_bundle, write_small_data
 
 from components.core.errors import UserError
 from components.core.predictions import read_predictions, stack_scores
 from components.core.records import read_splits, write_splits
 from components.evaluate.evaluate import Outputs, evaluate
+from tests.small_model import SmallData, write_small_bundle, write_small_data
 
 
 @pytest.fixture
@@ -71,6 +71,8 @@ def test_the_report_shows_the_surest_mistakes_and_is_one_file(data, outputs, tmp
     assert page.count("data:image/jpeg;base64,") == min(12, wrong) > 0
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert f"{figures.accuracy:.1%}" in page
+    believed = "can be believed" if figures.ece <= figures.ece_if_calibrated else "cannot be taken at their word"
+    assert believed in page
 
 
 def test_a_test_bin_without_a_photo_is_left_out_and_told(data, outputs, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.source.__main__ import write_folder
+from drawn.__main__ import write_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

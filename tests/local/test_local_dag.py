@@ -10,11 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.source.generated import draw_bins
+from drawn.bins import draw_bins
 
 ROOT = Path(__file__).parent.parent.parent
-# `tune_not` stands in for the study that TUNE=true asks for.
-STEPS = ["ingest_metadata", "split", "download", "tune_not", "train", "evaluate", "gate", "deploy"]
+# Without TUNE=true the study has one trial, which trains nothing.
+STEPS = [
+    "ingest_metadata",
+    "split",
+    "download",
+    "tune_plan",
+    "tune_trial",
+    "tune_select",
+    "train",
+    "evaluate",
+    "gate",
+    "deploy",
+]
 # So small a model deserves no deployment; FORCE lets the deploy step show that it works all the same.
 SMALL = ["RECIPE=frozen", "IMAGE_SIZE=64", "FORCE=true", "MAX_REJECT_SHARE=0.1", 'OVERRIDES={"batch_size": 32}']
 
@@ -78,7 +89,7 @@ def test_the_results_are_where_the_last_lines_say(run: Run, first: "subprocess.C
     assert photos
     assert f"make predict IMAGE={latest}/photos/" in first.stdout.splitlines()[-1]
     rejects = (latest / "rejects.csv").read_text()
-    assert all(step in rejects for step in ("ingest_metadata", "download"))
+    assert all(step in rejects for step in ("ingest_metadata", "split", "download"))
     assert re.search(r"Test set: Average loss: \d+\.\d{4}, Accuracy: \d+/\d+ \(\d+%\)", first.stdout)
     assert "Deployed: version" in first.stdout
     assert "make serve" in first.stdout.splitlines()[-1]

@@ -44,6 +44,7 @@ def test_every_command_is_shell():
 def test_every_target_and_variable_of_make_is_one_that_there_is():
     text = makefiles()
     targets = set(re.findall(r"^([a-z-]+)(?: [a-z-]+)*:", text, re.MULTILINE)) | {"schedule", "submit"}
+    targets |= set(re.findall(r"^([a-z-]+-)%:", text, re.MULTILINE))  # in a loop: make image-$name
     variables = set(re.findall(r"[A-Z_]{2,}", text))
     given = re.findall(r"\bmake ((?:[a-z-]+ )*[a-z-]+)((?: [A-Z_]+=\S*)*)", "\n".join([*commands(), README]))
     assert len(given) > 6
@@ -51,6 +52,7 @@ def test_every_target_and_variable_of_make_is_one_that_there_is():
         assert set(names.split()) <= targets, names
         assert set(re.findall(r"([A-Z_]+)=", assignments)) <= variables, assignments
     options = re.findall(r"`([A-Z_]+)(?:=[^`]*)?`", README.partition("| option | |")[2].partition("\n\n")[0])
+    assert options
     assert set(options) <= variables
 
 
@@ -63,8 +65,9 @@ def test_every_folder_that_is_applied_builds():
 def test_what_is_waited_for_and_asked_is_there():
     objects = overlay("local")
     assert set(re.findall(r"job/(\S+)", "\n".join(commands()))) <= set(of_kind(objects, "Job"))
-    for namespace in re.findall(r"kubectl -n (bin-counter) ", README):
-        assert namespace in of_kind(objects, "Namespace")
+    assert (
+        set(re.findall(r"kubectl -n (bin-counter) ", README)) == {"bin-counter"} <= set(of_kind(objects, "Namespace"))
+    )
     service = of_kind(objects, "Service")["bin-counter-store"]
     assert f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:" in README
     assert str(service["spec"]["ports"][0]["port"]) in README

@@ -1,13 +1,23 @@
 """What a run on a cluster says at its end, which version its gate compares with, and the buckets it begins with."""
 
+import base64
+import inspect
+import json
+from uuid import uuid4
+
 import pytest
 
+from components.champion.champion import CHANGED, UNCHANGED, look
 from components.champion.component import champion
 from components.core.buckets import make_buckets
 from components.core.errors import UserError
 from components.core.registry import Figures, Registry
+from components.core.runs_api import RunsApi
 from components.core.store import open_store
-from components.summarise.summarise import Ending, summarise
+from components.summarise.own_token import own_headers
+from components.summarise.summarise import summarise
+from pipeline.parameters import Parameters
+from tests.fakes.kfp_api import KfpApi, serving
 
 FIGURES = Figures(
     accuracy=0.55,
@@ -27,29 +37,139 @@ def models_uri(store_environment, request):
     return f"s3://{name}"
 
 
-def test_a_good_end_names_the_version_in_service_and_its_figures(models_uri):
-    Registry.open(models_uri).advance(None, "3f2a91c04d5e", "", "", "kserve", FIGURES)
-    text = summarise(Ending("SUCCEEDED", "runs/bin-counter-x1", ""), models_uri)
-    assert text.startswith("# Run bin-counter-x1: succeeded")
-    assert "version `3f2a91c04d5e` (accuracy 55.0%, 95 % interval 50.0% to 60.0%" in text
+@pytest.fixture
+def api():
+    played = KfpApi(states=["deployed"])
+    played.runs["r1"] = {"run_id": "r1", "display_name": "bin-counter", "experiment_id": ""}
+    return played
 
 
-def test_a_bad_end_passes_on_the_reason_and_what_still_serves(models_uri):
-    text = summarise(Ending("FAILED", "bin-counter-x1", "task train failed"), models_uri)
-    assert "KFP says: task train failed" in text
+@pytest.fixture
+def runs(api):
+    with serving(api) as address:
+        yield RunsApi(address)
+
+
+@pytest.mark.parametrize(
+    ("state", "title", "sentence"),
+    [
+        ("deployed", "deployed", "its model was deployed."),
+        ("deployed-again", "deployed", "its model was deployed."),
+        ("kept", "kept by the gate", "the gate kept what serves; its log"),
+        ("unchanged", "nothing changed", "nothing changed since the version in service was made."),
+        ("step-failed", "failed", "FAILED in ingest-metadata: The bucket no-such-bucket is not there; check SOURCE."),
+        (
+            "driver-failed",
+            "failed in Kubeflow Pipelines itself",
+            "own driver, before train began: it ended with exit code 1 and without a word; see its log.",
+        ),
+        ("cancelled", "cancelled", "cancelled in train."),
+    ],
+)
+def test_each_kind_of_end_is_told_apart(api, runs, models_uri, state, title, sentence):
+    api.states = [state]
+    text = summarise(runs, "r1", models_uri)
+    assert text.startswith(f"# Run r1: {title}\n")
+    assert sentence in text
     assert "No model is in service." in text
 
 
-def test_an_end_is_summarised_even_when_the_store_is_away(store_environment, monkeypatch):
-    text = summarise(Ending("FAILED", "bin-counter-x1", ""), "s3://no-such-bucket-at-all")
-    assert "could not be read: The bucket" in text
+def test_the_gates_own_words_are_in_the_summary(api, runs, models_uri):
+    api.states = ["kept"]
+    api.logs = {"container-impl": "gate: keep. Version aaaaaaaaaaaa, which serves now, is better.\n"}
+    assert "kept what serves: Version aaaaaaaaaaaa, which serves now, is better." in summarise(runs, "r1", models_uri)
 
 
-def test_the_gate_compares_with_the_version_in_service_unless_one_is_given(models_uri):
-    assert champion.python_func(given="", models_uri=models_uri) == ""
+def test_the_version_in_service_is_named_with_its_figures(runs, models_uri):
     Registry.open(models_uri).advance(None, "3f2a91c04d5e", "", "", "kserve", FIGURES)
-    assert champion.python_func(given="", models_uri=models_uri) == "3f2a91c04d5e"
-    assert champion.python_func(given="aaaaaaaaaaaa", models_uri=models_uri) == "aaaaaaaaaaaa"
+    assert "In service: version 3f2a91c04d5e, accuracy 55.0% (50.0% to 60.0%" in summarise(runs, "r1", models_uri)
+
+
+def test_an_end_is_summarised_even_when_the_store_and_the_api_are_away(store_environment):
+    text = summarise(RunsApi("http://127.0.0.1:1"), "r1", "s3://no-such-bucket-at-all")
+    assert "How it ended could not be read: KFP at http://127.0.0.1:1 cannot be reached" in text
+    assert "What is in service could not be read: The bucket" in text
+
+
+def account_token(folder, subject):
+    """A token as the kubelet mounts it, of which only the subject is read."""
+    payload = base64.urlsafe_b64encode(json.dumps({"sub": subject}).encode()).decode().rstrip("=")
+    (folder / "token").write_text(f"e30.{payload}.c2lnbmF0dXJl")
+    return folder / "token"
+
+
+class Asked:
+    """A Kubernetes API that gives tokens."""
+
+    def create(self, path, body):
+        self.asked = path, body["spec"]["audiences"]
+        return {"status": {"token": "fresh"}}
+
+
+def test_a_step_asks_with_a_token_of_its_own_account_for_kfp_alone(tmp_path):
+    kubernetes = Asked()
+    mounted = account_token(tmp_path, "system:serviceaccount:kubeflow:bin-counter-pipeline")
+    assert own_headers(kubernetes, mounted) == {"Authorization": "Bearer fresh"}
+    path = "/api/v1/namespaces/kubeflow/serviceaccounts/bin-counter-pipeline/token"
+    assert kubernetes.asked == (path, ["pipelines.kubeflow.org"])
+
+
+def test_a_step_without_an_account_asks_without_a_token(tmp_path, capsys):
+    assert own_headers(Asked(), tmp_path / "none") == {}
+    assert "No token for KFP's API" in capsys.readouterr().out
+
+
+INPUTS = {"limit": 5, "epochs": 2, "pipeline_image": "bin-counter-pipeline:v1"}
+
+
+@pytest.fixture
+def source():
+    address = f"s3://bin-source/{uuid4().hex}"
+    for key in ("metadata/00001.json", "bin-images/00001.jpg"):
+        open_store(address).put(key, b"{}")
+    return address
+
+
+def test_what_a_run_sees_changes_with_the_source_its_parameters_and_its_images(models_uri, source):
+    inputs = {**INPUTS, "source": source}
+    first = look("", "", True, inputs, models_uri)
+    assert look("", "", True, inputs, models_uri) == first
+    assert look("", "", True, {**inputs, "epochs": 3}, models_uri).run != first.run
+    assert look("", "", True, {**inputs, "pipeline_image": "bin-counter-pipeline:v2"}, models_uri).run != first.run
+    open_store(source).put("metadata/00002.json", b"{}")
+    grown = look("", "", True, inputs, models_uri)
+    assert grown.snapshot != first.snapshot
+    assert grown.run != first.run
+
+
+def test_nothing_is_new_only_for_what_the_version_in_service_was_made_from(models_uri, source):
+    inputs = {**INPUTS, "source": source}
+    made_from = look("", "", True, inputs, models_uri)
+    assert made_from.news == CHANGED
+    registry = Registry.open(models_uri)
+    before = registry.advance(None, "3f2a91c04d5e", "", made_from.run, "kserve", FIGURES)
+    assert look("", "", True, inputs, models_uri).news == UNCHANGED
+    assert look("", "", False, inputs, models_uri).news == CHANGED  # someone asked for this run
+    registry.advance(before, "aaaaaaaaaaaa", "3f2a91c04d5e", "another run", "kserve", FIGURES)
+    assert look("", "", True, inputs, models_uri).news == CHANGED
+
+
+def test_the_gate_compares_with_the_version_in_service_or_the_one_given_and_again_with_the_same(models_uri, source):
+    inputs = {**INPUTS, "source": source}
+    found = look("", "", False, inputs, models_uri)
+    assert found.version == ""
+    Registry.open(models_uri).advance(None, "3f2a91c04d5e", "", found.run, "kserve", FIGURES)
+    assert (
+        look("", "", False, inputs, models_uri).version == ""
+    )  # the question of that run, so that its answer is cached
+    assert look("", "", False, {**inputs, "epochs": 3}, models_uri).version == "3f2a91c04d5e"
+    assert look("bbbbbbbbbbbb", "", False, inputs, models_uri).version == "bbbbbbbbbbbb"
+
+
+def test_all_that_decides_a_run_is_in_its_fingerprint():
+    """A parameter that a run's outcome depends on, and that is missing there, would be "nothing changed"."""
+    looked_at = set(inspect.signature(champion.python_func).parameters) - {"given"}
+    assert set(Parameters.model_fields) <= looked_at
 
 
 def test_making_buckets_twice_makes_them_once(store_environment):
@@ -74,5 +194,5 @@ def test_a_store_that_does_not_come_up_is_one_sentence(monkeypatch):
 
 def test_a_missing_secret_is_one_sentence(monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with pytest.raises(UserError, match="it comes from the secret or the config map bin-counter-store"):
+    with pytest.raises(UserError, match="it comes from the config map bin-counter-store"):
         make_buckets(["never"])

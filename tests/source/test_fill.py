@@ -9,10 +9,10 @@ import pytest
 
 from components.core.errors import UserError
 from components.core.store import open_store
+from drawn.bins import draw_bins
 from pipeline.local_store import RunningStore
 from pipeline.source import check_source, prepare_source
 from pipeline.source.fill import COMPLETE_MARKER, fill
-from pipeline.source.generated import draw_bins
 
 pytestmark = pytest.mark.usefixtures("store_environment")
 

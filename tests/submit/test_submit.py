@@ -13,17 +13,14 @@ import pytest
 from components.core.errors import UserError
 from components.core.registry import Figures, Registry
 from pipeline import connection, follow, submit
+from pipeline.compile import compile_pipeline
 from pipeline.connection import Server, connect
+from pipeline.resources import Placement
 from pipeline.submit import read_cron, read_parameters
-from tests.submit.kfp_api import KfpApi, serving
+from tests.fakes.kfp_api import KfpApi, serving
 
 ROOT = Path(__file__).parent.parent.parent
-GOOD = [
-    [("root", "RUNNING"), ("ingest-metadata", "RUNNING"), ("ingest-metadata-driver", "SUCCEEDED")],
-    [("root", "RUNNING"), ("ingest-metadata", "SUCCEEDED"), ("train", "RUNNING")],
-    [("root", "SUCCEEDED"), ("ingest-metadata", "SUCCEEDED"), ("train", "SUCCEEDED"), ("deploy", "SUCCEEDED")],
-]
-BAD = [[("root", "FAILED"), ("ingest-metadata", "SUCCEEDED"), ("train", "FAILED"), ("summarise", "SUCCEEDED")]]
+GOOD = ["began", "training", "deployed"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +32,7 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     # The tests may run while somebody edits the code.
     monkeypatch.setattr("pipeline.compile.revision", lambda: "3f2a91c04d5e")
-    monkeypatch.setattr(follow.follow, "__defaults__", (0.01,))
+    monkeypatch.setattr(submit, "Patience", lambda start: follow.Patience(poll=0.01, start=start))
 
 
 @pytest.fixture
@@ -66,15 +63,15 @@ def test_a_run_is_started_with_the_given_parameters_and_followed_to_its_end(api,
     }
     assert sent["service_account"] == "bin-counter-pipeline"
     printed = capsys.readouterr().out
-    steps = re.findall(r"^  (\S+) +(\w+)$", printed, re.MULTILINE)
-    assert steps == [
-        ("ingest-metadata", "runs"),
-        ("ingest-metadata", "done"),
-        ("train", "runs"),
-        ("train", "done"),
-        ("deploy", "done"),
-    ]
+    assert steps_in(printed)[1:3] == [("champion", "runs"), ("champion", "done")]
+    assert [state for step, state in steps_in(printed) if step == "train"] == ["runs", "done"]
+    assert steps_in(printed)[-2:] == [("deploy", "done"), ("summarise", "done")]
+    assert "The run succeeded, and its model was deployed." in printed
     assert f"{host}/#/runs/details/{sent['run_id']}" in printed.splitlines()[-1]
+
+
+def steps_in(printed):
+    return re.findall(r"^  ([a-z-]+) +(.+)$", printed, re.MULTILINE)
 
 
 def test_the_same_code_is_uploaded_once(api, host):
@@ -86,10 +83,62 @@ def test_the_same_code_is_uploaded_once(api, host):
     assert first["pipeline_version_reference"] == second["pipeline_version_reference"]
 
 
-def test_a_run_that_fails_ends_with_its_reason_and_status_1(api, host, capsys):
-    api.states, api.error = BAD, "No node fits."
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ("step-failed", "The run FAILED in ingest-metadata: The bucket no-such-bucket is not there; check SOURCE."),
+        (
+            "driver-failed",
+            "own driver, before train began: it ended with exit code 1 and without a word; see its log.",
+        ),
+        ("cancelled", "The run was cancelled in train."),
+    ],
+)
+def test_a_bad_end_is_told_with_its_step_and_its_reason_and_status_1(api, host, capsys, state, sentence):
+    api.states = ["began", state]
     assert run("--host", host) == 1
-    assert "The run FAILED in train: No node fits." in capsys.readouterr().out
+    assert sentence in capsys.readouterr().out
+
+
+def test_what_the_driver_failed_with_is_read_from_its_log(api, host, capsys):
+    api.states = ["driver-failed"]
+    api.logs["system-container-driver"] = (
+        "I1126 main.go:80] input\nF1126 main.go:91] KFP driver: OneOf: nothing found\n"
+    )
+    assert run("--host", host) == 1
+    assert "driver, before train began: OneOf: nothing found." in capsys.readouterr().out
+
+
+def test_the_last_line_of_a_traceback_is_read_from_the_log(api, host, capsys):
+    api.states = ["step-died"]
+    trace = "Traceback (most recent call last):\n  File x.py\nModuleNotFoundError: No module named 'kfp'\n"
+    api.logs["container-impl"] = trace
+    assert run("--host", host) == 1
+    assert "FAILED in ingest-metadata: ModuleNotFoundError: No module named 'kfp'." in capsys.readouterr().out
+
+
+def test_what_the_gate_kept_is_told_with_its_reason_and_is_no_failure(api, host, capsys):
+    api.states = ["training", "kept"]
+    api.logs["executor"] = ""
+    api.logs = {"container-impl": "gate: keep. Accuracy 30.0% is not above 35.0%; train longer.\n"}
+    assert run("--host", host) == 0
+    printed = capsys.readouterr().out
+    assert "the gate kept what serves: Accuracy 30.0% is not above 35.0%; train longer." in printed
+    assert "deploy  " not in printed
+
+
+def test_steps_from_the_cache_are_told_as_that(api, host, capsys):
+    api.states = ["began", "deployed-again"]
+    assert run("--host", host) == 0
+    cached = [step for step, state in steps_in(capsys.readouterr().out) if state.startswith("unchanged")]
+    assert {"ingest-metadata", "tune-trial", "train", "gate"} <= set(cached)
+    assert not {"champion", "deploy", "summarise"} & set(cached)
+
+
+def test_a_run_with_nothing_new_is_told_as_that(api, host, capsys):
+    api.states = ["unchanged"]
+    assert run("--host", host) == 0
+    assert "nothing changed since the version in service was made" in capsys.readouterr().out
 
 
 def test_a_connection_that_breaks_while_following_does_not_matter(api, host):
@@ -97,28 +146,72 @@ def test_a_connection_that_breaks_while_following_does_not_matter(api, host):
     assert run("--host", host) == 0
 
 
-def test_a_step_that_does_not_start_is_said_once_with_how_to_see_why(api, host, capsys, monkeypatch):
-    monkeypatch.setattr(follow, "START_SECONDS", 0.0)
-    # As KFP tells it: the step runs, its pod waits, and with retries that is two levels down.
-    pod = [("train/executor", "RUNNING"), ("train/executor/executor(0)", "PENDING")]
-    waits = [("root", "RUNNING"), ("train", "RUNNING"), *pod]
-    api.states = [waits, waits, waits, waits, *GOOD[1:]]
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("unschedulable", "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu"),
+        ("pulling", 'ImagePullBackOff: Back-off pulling image "bin-counter-train:v1"'),
+    ],
+)
+def test_a_pod_that_waits_is_told_once_with_the_platforms_own_reason(api, host, capsys, state, reason):
+    api.states = [state, state, state, *GOOD[1:]]
     assert run("--host", host) == 0
+    train = [told for step, told in steps_in(capsys.readouterr().out) if step == "train"]
+    assert train == [f"waits: {reason}", "runs", "done"]
+
+
+def test_a_pod_that_never_starts_ends_the_following_and_leaves_the_run(api, host, capsys, monkeypatch):
+    api.states = ["unschedulable"]
+    monkeypatch.setattr(submit, "Patience", lambda start: follow.Patience(poll=0.01, start=0.05))
+    assert run("--host", host) == 1
     printed = capsys.readouterr().out
-    assert printed.count("train has waited") == 1
-    assert re.findall(r"^  train +(\w+)$", printed, re.MULTILINE) == ["waits", "runs", "done"]
+    assert "waits: Unschedulable: 0/3 nodes" in printed
+    assert "The run was left as it is" in printed
 
 
-def test_trials_of_one_name_are_told_apart(api, host, capsys):
-    some = [("root", "RUNNING"), ("tune-trial#1", "SUCCEEDED"), ("tune-trial#2", "RUNNING")]
-    api.states = [
-        some,
-        some,
-        some,
-        [("root", "SUCCEEDED"), ("tune-trial#1", "SUCCEEDED"), ("tune-trial#2", "SUCCEEDED")],
-    ]
+def test_a_lost_pod_is_told_with_the_attempt_that_follows(api, host, capsys):
+    api.states = ["training", "lost", "deployed"]
     assert run("--host", host) == 0
-    assert re.findall(r"^  tune-trial +(\w+)$", capsys.readouterr().out, re.MULTILINE) == ["done", "runs", "done"]
+    assert "train              runs (attempt 2; before: pod deleted)" in capsys.readouterr().out
+
+
+def test_a_token_that_expires_while_following_is_said_at_once(api, host, monkeypatch):
+    api.token = "first"
+    monkeypatch.setenv("KFP_TOKEN", "first")
+
+    def expire(*_):
+        api.token = "second"
+
+    monkeypatch.setattr(follow.time, "sleep", expire)
+    with pytest.raises(UserError, match=r"does not let us in any more \(status 401.*Renew KFP_TOKEN.*the run goes on"):
+        run("--host", host)
+    assert api.looks == 1
+
+
+def test_a_version_that_somebody_applied_to_the_cluster_is_used(api, host, tmp_path):
+    """By the names that the manifests of `make compile` give it, now and formerly."""
+    for number, name in enumerate(("{}", "bin-counter-{}")):
+        api.pipelines.clear(), api.versions.clear()
+        version = compile_pipeline(Placement(), tmp_path).version
+        made = api._new(api.pipelines, "pipeline_id", display_name="bin-counter", namespace="")
+        api._new(
+            api.versions, "pipeline_version_id", display_name=name.format(version), pipeline_id=made["pipeline_id"]
+        )
+        run("--host", host, "--no-follow")
+        assert [path for _, path in api.requests if "/upload" in path] == [], number
+
+
+@pytest.mark.parametrize("tag", ["2.15.2", "2.16.0", "1.8.5"])
+def test_a_kfp_that_retries_the_wrong_things_is_refused_with_that_reason(api, host, tag):
+    api.tag = tag
+    assert "a step again after a mistake of yours, and not when its pod was lost" in refused("--host", host)
+    assert api.runs == {}
+
+
+@pytest.mark.parametrize("tag", ["2.17.0", "v2.18.1", "unknown"])
+def test_a_newer_kfp_or_one_without_a_version_is_taken(api, host, tag):
+    api.tag = tag
+    assert run("--host", host, "--no-follow") == 0
 
 
 def test_the_end_tells_the_figures_where_the_models_can_be_read(api, host, capsys, store_environment):
@@ -170,6 +263,8 @@ def test_make_schedules(api, host):
     [made] = api.recurring.values()
     assert made["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
     assert made["runtime_config"]["parameters"]["epochs"] == 2
+    assert made["runtime_config"]["parameters"]["only_news"] is True
+    assert "snapshot" not in made["runtime_config"]["parameters"]
 
 
 def test_a_kubeflow_with_several_users_takes_a_token_and_a_namespace(api, host, monkeypatch):
@@ -221,6 +316,12 @@ def test_a_schedule_replaces_the_one_before(api, host, capsys):
     assert f"/#/recurringrun/details/{kept['recurring_run_id']}" in capsys.readouterr().out
 
 
+def test_a_schedule_takes_no_snapshot_because_it_looks_each_time(api, host):
+    assert "a run on a schedule looks at what is there" in refused(
+        "--host", host, "--cron", "0 3 * * 1", "SNAPSHOT=x", schedule=True
+    )
+
+
 def refused(*words, schedule=False):
     with pytest.raises(UserError) as caught:
         run(*words, schedule=schedule)
@@ -254,7 +355,7 @@ def test_a_login_page_says_which_variable_to_set(api, host):
 
 def test_an_old_kfp_is_named_as_that(api, host):
     api.version = "v1beta1"
-    assert "upgrade KFP to 2.0 or newer" in refused("--host", host)
+    assert "upgrade KFP to 2.17 or newer" in refused("--host", host)
 
 
 def test_several_users_and_no_namespace_is_one_sentence(api, host):

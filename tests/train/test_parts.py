@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,14 @@ from torch import nn
 from components.core.errors import UserError
 from components.core.pixel_cache import PixelCache, open_pixels
 from components.core.pixels import decode_squashed
+from components.core.recipe import RECIPES, choose_recipe
 from components.core.shards import ShardIndex, read_images
-from components.train import augment
-from components.train.backbones import create_backbone
-from components.train.data import epoch_order, share_of
-from components.train.losses import class_weights, losses, soft_labels
-from components.train.model import Calibration, Classes, Normalise, Served
-from components.train.optimise import create_optimiser, learning_rate_at
-from components.train.recipes import RECIPES, choose_recipe
-from components.train.serving import Measured, choose
+from components.train.loop import augment
+from components.train.loop.batches import epoch_order, share_of
+from components.train.loop.optimise import class_weights, create_optimiser, learning_rate_at, losses, soft_labels
+from components.train.network.backbones import create_backbone
+from components.train.network.model import Calibration, Classes, Normalise, Served
+from components.train.network.serving import Measured, choose
 from tests.train.conftest import DATA_URI, TINY, store_bins
 
 # --- the network
@@ -38,10 +38,11 @@ def test_the_served_graph_gives_probabilities_however_sure_the_network_is():
         def forward(self, photos):
             return 12 * torch.randn(len(photos), 7, generator=torch.Generator().manual_seed(0))
 
-    served = Served(Normalise((0.5,) * 3, (0.5,) * 3), Sure(), Classes(5, True), Calibration(0.7, (0.0,) * 5))
-    scores, out_of_range = served(torch.zeros(2000, 2, 2, 3, dtype=torch.uint8))
+    served = Served(Normalise((0.5,) * 3, (0.5,) * 3), Sure(), Classes(5, True), Calibration(0.7, (0.0,) * 7))
+    scores, out_of_range, outside = served(torch.zeros(2000, 2, 2, 3, dtype=torch.uint8))
     assert ((scores >= 0) & (scores <= 1)).all()
     assert ((out_of_range >= 0) & (out_of_range <= 1)).all()
+    assert torch.equal(outside.sum(1), out_of_range)
 
 
 # --- recipes
@@ -278,6 +279,7 @@ def test_decoded_photos_are_those_the_decoder_gives(small_data):
 
 OPEN = """
 import sys
+import zlib
 from components.core.pixel_cache import open_pixels
 from components.core.shards import ShardIndex
 print(len(open_pixels(ShardIndex.read(sys.argv[1]), 24).rows))
@@ -303,7 +305,7 @@ def test_an_interrupted_decode_leaves_nothing(small_data, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("components.core.pixel_cache.decode_squashed", interrupt)
+    monkeypatch.setattr("components.core.pixel_cache._decode_one", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_pixels(index, 24)
     folder = Path(os.environ["BIN_COUNTER_CACHE"]) / "pixels"
@@ -332,7 +334,8 @@ def test_reading_photos_keeps_resident_memory_flat(tmp_path):
     number = 60_000  # 737 MB, written sparse
     with (tmp_path / "pixels.u8").open("wb") as file:
         file.truncate(number * size * size * 3)
-    cache = PixelCache(tmp_path / "pixels.u8", size, {str(row): row for row in range(number)})
+    checksums = np.full(number, zlib.crc32(bytes(size * size * 3)), np.uint32)
+    cache = PixelCache(tmp_path / "pixels.u8", size, {str(row): row for row in range(number)}, checksums, "")
     cache.read(np.arange(64))
     before = process.memory_info().rss
     for start in range(0, number, 512):

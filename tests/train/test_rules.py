@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from components.train.history import EpochRecord
-from components.train.rules import Evidence, check, names
+from components.train.records import EpochRecord
+from components.train.watch.rules import Evidence, check, names
 
 
 def epoch(number: int, **changes) -> EpochRecord:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from components.core.errors import UserError
-from components.train.checkpoint import Checkpoints
+from components.core.recipe import choose_recipe
 from components.train.data import FeatureSource, Subset
-from components.train.loop import Training
-from components.train.model import Classes
-from components.train.progress import Inputs
-from components.train.recipes import choose_recipe
-from components.train.rules import Finding, names
+from components.train.loop.checkpoint import Checkpoints
+from components.train.loop.training import Training
+from components.train.network.model import Classes
+from components.train.records import Inputs
+from components.train.watch.rules import Finding, names
 from tests.train.conftest import ALONE
 
 FEATURES, SAMPLES, COUNTS = 16, 320, 5

@@ -15,13 +15,12 @@ from components.core.errors import UserError
 from components.train_job.exchange import Exchange, fingerprint
 from components.train_job.jobs import Jobs
 from components.train_job.launch import Patience, launch, training_arguments
-from components.train_job.manifest import JOB_LABEL, Pool, train_job
+from components.train_job.manifest import JOB_LABEL, NAMESPACE, QUEUE_LABEL, Pool, train_job
 from pipeline.resources import PRESETS
-from tests.deploy.kubernetes_api import ApiServer, serving
-from tests.manifests.conftest import of_kind, overlay
+from tests.fakes.kubernetes_api import ApiServer, serving
+from tests.manifests.conftest import built, of_kind
 from tests.schemas import custom_problem
 
-NAMESPACE = "kubeflow"
 DATA = "s3://bin-counter"
 GKE = PRESETS["gke"]
 POOL = Pool(
@@ -43,8 +42,7 @@ FAST = Patience(poll=0.05, unschedulable=0.3, pull=0.3, api=1)
 @pytest.fixture
 def api():
     server = ApiServer({NAMESPACE}, {"trainer.kubeflow.org": ["v1alpha1"]}, {})
-    roles = [one for one in overlay("local") if one["kind"] == "Role" and one["metadata"]["namespace"] == NAMESPACE]
-    server.rules = next(one["rules"] for one in roles if one["metadata"]["name"] == "bin-counter-train-job")
+    server.rules = of_kind(built("train-jobs/local"), "Role")["bin-counter-train-job"]["rules"]
     return server
 
 
@@ -129,9 +127,15 @@ def test_the_train_job_fits_the_crd(pool):
     assert custom_problem(train_job("bin-counter-abc", pool, ARGUMENTS)) is None
 
 
+def test_a_queue_of_kueue_is_named_only_where_one_was_given():
+    body = train_job("bin-counter-abc", replace(POOL, queue="nightly"), ARGUMENTS)
+    assert body["metadata"]["labels"][QUEUE_LABEL] == "nightly"
+    assert QUEUE_LABEL not in train_job("bin-counter-abc", POOL, ARGUMENTS)["metadata"]["labels"]
+
+
 def test_the_train_job_goes_to_the_gpu_pool_and_names_what_the_runtime_has():
     body = train_job("bin-counter-abc", POOL, ARGUMENTS)
-    runtime = of_kind(overlay("local"), "ClusterTrainingRuntime")[body["spec"]["runtimeRef"]["name"]]
+    runtime = of_kind(built("train-jobs/local"), "ClusterTrainingRuntime")[body["spec"]["runtimeRef"]["name"]]
     replicated = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]
     patch = body["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
     pods = patch["template"]["spec"]["template"]["spec"]
@@ -161,6 +165,26 @@ def test_a_job_that_completes_brings_its_files_back_prints_its_log_and_is_remove
     printed = capsys.readouterr().out
     assert printed.count("epoch 1") == printed.count("epoch 2") == 1
     assert api.all("trainjobs", NAMESPACE) == []
+
+
+def test_the_log_is_passed_on_whole_also_around_progress_bars(api, jobs, files, tmp_path, capsys):
+    """A bar returns to the start of its line again and again; the kubelet puts a time before whole lines only."""
+    inputs, outputs = files
+    bar = "\rfeatures:  50%|#####     | 8/16\rfeatures: 100%|##########| 16/16"
+    lines = ["Going on from epoch 2", f"{bar}", "epoch 3: loss 0.51", "epoch 4: loss 0.48"]
+
+    def act(name):
+        api.put("pods", NAMESPACE, pod(name))
+        times = (f"2026-01-01T00:00:00.{place}Z" for place in range(len(lines)))
+        api.logs[f"{name}-node-0-0"] = "".join(f"{time} {line}\n" for time, line in zip(times, lines, strict=True))
+        time.sleep(0.2)
+        leave_outputs(inputs, tmp_path)
+        api.set_status("trainjobs", NAMESPACE, name, condition("Complete"))
+
+    with controller(api, act):
+        launch(jobs, inputs, outputs, ARGUMENTS, POOL, DATA, FAST)
+    printed = capsys.readouterr().out
+    assert [line for line in printed.split("\n") if line in lines] == lines
 
 
 def test_a_launcher_that_was_lost_finds_its_job_again(api, jobs, files, tmp_path, capsys):
@@ -291,7 +315,7 @@ def test_every_parameter_of_training_reaches_the_command_line_that_train_takes()
 
 
 def test_the_runtime_restarts_lost_pods_and_ends_with_mistakes():
-    spec = of_kind(overlay("local"), "ClusterTrainingRuntime")["bin-counter"]["spec"]["template"]["spec"]
+    spec = of_kind(built("train-jobs/local"), "ClusterTrainingRuntime")["bin-counter"]["spec"]["template"]["spec"]
     assert spec["failurePolicy"]["maxRestarts"] > 0
     codes = spec["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]
     assert 1 in codes["values"]
