@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 import platform
 import signal
@@ -23,7 +24,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.attack.inputs import draw, honest_photo
+from benchmarks.attack.inputs import Hostile, draw, honest_photo
 from benchmarks.attack.slow import hold_bodies, hold_calls
 from benchmarks.serving.servers import Started, ours, running
 
@@ -34,6 +35,7 @@ HONEST_SECONDS = 5.0
 END_SECONDS = 10.0
 REST_SECONDS = 60.0
 ATTACKERS = 6
+PREPARED = 48  # requests, made before anything is measured and sent in turn
 
 
 @dataclass
@@ -90,24 +92,26 @@ class _Watch:
 
 def attack(model: Path, seconds: float, seed: int, log: Path, rest: float = REST_SECONDS) -> Attack:
     """Attack a server for so long, let it rest, and end another one in the middle of an attack."""
+    prepared = [draw(number, seed) for number in range(PREPARED)]
+    honest = [honest_photo(number) for number in range(20)]
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     result = Attack(today, f"{psutil.cpu_count()} cores {platform.machine()}", seed, seconds, "none")
     with running(ours("attack", model), log) as server, _control_group(server.process.pid) as group:
         result.control_group = group
         grpc_port = int(server.process.cmdline()[-1])
         client = httpx.Client(timeout=60)
-        for number in range(20):
-            client.post(_address(server), content=honest_photo(number))
+        for photo in honest:
+            client.post(_address(server), content=photo)
         result.memory_before = server.memory
         watch = _Watch(server.process)
-        _everything(server, grpc_port, seconds, seed, result)
+        _everything(server, grpc_port, seconds, prepared, honest, result)
         result.memory_peak = watch.peak
         time.sleep(rest)
         result.memory_after = server.memory
         watch.stop()
         ending = threading.Timer(min(seconds, 5.0), _end, (server, result))
         ending.start()
-        _everything(server, grpc_port, min(seconds, 5.0) + 1.0, seed + 1, Attack("", "", 0, 0, ""))
+        _everything(server, grpc_port, min(seconds, 5.0) + 1.0, prepared, honest, Attack("", "", 0, 0, ""))
         ending.join()
     return result
 
@@ -116,15 +120,17 @@ def _address(server: Started) -> str:
     return f"http://127.0.0.1:{server.port}{server.launch.predict_path}"
 
 
-def _everything(server: Started, grpc_port: int, seconds: float, seed: int, result: Attack) -> None:
+def _everything(
+    server: Started, grpc_port: int, seconds: float, prepared: list[Hostile], honest: list[bytes], result: Attack
+) -> None:
     until = time.monotonic() + seconds
     hostile: Counter[str] = Counter()
     undeserved: Counter[str] = Counter()
     threads = [
-        threading.Thread(target=_hostile, args=(server, number, seed, until, hostile, undeserved))
+        threading.Thread(target=_hostile, args=(server, prepared[number::ATTACKERS], until, hostile, undeserved))
         for number in range(ATTACKERS)
     ]
-    threads.append(threading.Thread(target=_honest, args=(server, until, result, undeserved)))
+    threads.append(threading.Thread(target=_honest, args=(server, honest, until, result, undeserved)))
     threads.append(threading.Thread(target=hold_bodies, args=(server.port, 8, 32 * 1024 * 1024, until)))
     threads.append(threading.Thread(target=hold_calls, args=(grpc_port, 60, 29 * 1024 * 1024, until)))
     threads.append(threading.Thread(target=hold_calls, args=(grpc_port, 256, 0, until)))
@@ -137,13 +143,12 @@ def _everything(server: Started, grpc_port: int, seconds: float, seed: int, resu
 
 
 def _hostile(
-    server: Started, number: int, seed: int, until: float, seen: Counter[str], undeserved: Counter[str]
+    server: Started, prepared: list[Hostile], until: float, seen: Counter[str], undeserved: Counter[str]
 ) -> None:
-    place = number
     with httpx.Client(timeout=60) as client:
-        while time.monotonic() < until:
-            one = draw(place, seed)
-            place += ATTACKERS
+        for one in itertools.cycle(prepared):
+            if time.monotonic() >= until:
+                return
             seen[one.kind] += 1
             if not one.waits:
                 _send_and_leave(server.port, one.body, dict(one.headers)["Content-Type"])
@@ -163,19 +168,19 @@ def _send_and_leave(port: int, body: bytes, content_type: str) -> None:
         time.sleep(0.2)
 
 
-def _honest(server: Started, until: float, result: Attack, undeserved: Counter[str]) -> None:
+def _honest(server: Started, photos: list[bytes], until: float, result: Attack, undeserved: Counter[str]) -> None:
     """One photo after the other, as a scanner in the aisle would send them."""
-    number = 0
     with httpx.Client(timeout=60) as client:
-        while time.monotonic() < until:
+        for photo in itertools.cycle(photos):
+            if time.monotonic() >= until:
+                return
             began = time.monotonic()
             try:
-                outcome = str(client.post(_address(server), content=honest_photo(number)).status_code)
+                outcome = str(client.post(_address(server), content=photo).status_code)
             except httpx.HTTPError as error:
                 outcome = type(error).__name__
             result.honest_slowest = max(result.honest_slowest, time.monotonic() - began)
             result.honest += 1
-            number += 1
             if outcome != "200":
                 undeserved[f"{outcome} for an honest photo"] += 1
             time.sleep(0.05)

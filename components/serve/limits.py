@@ -96,9 +96,9 @@ class Memory:
         others = [share for share in self._shares if share.receiving is not None and share.held and share != newcomer]
         oldest = min(others, key=lambda share: share.started, default=None)
         if oldest is not None and now - oldest.started > self.patience and not oldest.is_evicted:
-            assert oldest.receiving is not None
             oldest.is_evicted = True
-            oldest.receiving.reschedule(now)
+            if oldest.receiving is not None and not oldest.receiving.expired():
+                oldest.receiving.reschedule(now)
 
 
 def evicted() -> Refusal:

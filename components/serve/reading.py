@@ -90,7 +90,7 @@ class Readers:
             self._timer = asyncio.get_running_loop().call_later(PATIENCE / 4, self._end_slow)
 
     def _end(self, call: _Call) -> None:
-        if call.timeout is not None:
+        if call.timeout is not None and not call.timeout.expired():
             call.timeout.reschedule(asyncio.get_running_loop().time())
 
     def _calls(self) -> Counter[str]:

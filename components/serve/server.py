@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
 import uvicorn
@@ -63,14 +63,13 @@ class CountingServer(ModelServer):
         """Serve the model, which is ready, on a socket that is bound, until SIGTERM or SIGINT."""
         rest = _Rest(self, http_socket)
         with asyncio.Runner(loop_factory=rest.config.get_loop_factory()) as runner:
-            all_ended = runner.run(self._run(rest))
-            if not all_ended:  # a thread that is busy in a decoder ends with the process, which would wait for it
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(0)
+            runner.run(self._run(rest))
+            # What is left are threads of libraries, and those that are busy in a decoder; nothing waits for them.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
-    async def _run(self, rest: "_Rest") -> bool:
-        """Serve until a signal comes; whether every thread ended in time."""
+    async def _run(self, rest: "_Rest") -> None:
         self._stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,12 +92,7 @@ class CountingServer(ModelServer):
         stop.cancel()
         trimming.cancel()
         await asyncio.gather(*serving)
-        ended = await asyncio.to_thread(self._model.end, END_SECONDS)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(END_SECONDS):
-                await loop.shutdown_default_executor()
-                return ended
-        return False
+        await asyncio.to_thread(self._model.end, END_SECONDS)
 
     async def _give_memory_back(self) -> None:
         """Of what requests took, however they took it: decoders and the gRPC library tell nobody."""

@@ -76,7 +76,7 @@ def running(model: Path, log: Path, *flags: str) -> Iterator[RunningServer]:
 
 
 def _wait(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # machines that run tests may be busy
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         found = re.search(r"on (http://\S+)", log.read_text())
@@ -85,7 +85,7 @@ def _wait(process: "subprocess.Popen[bytes]", log: Path) -> str:
                 if httpx.get(f"{found[1]}/v2/health/ready").is_success:
                     return found[1]
         time.sleep(0.05)
-    raise AssertionError(f"not ready after a minute: {log.read_text()}")
+    raise AssertionError(f"not ready after three minutes: {log.read_text()}")
 
 
 @pytest.fixture(scope="session")
