@@ -257,11 +257,14 @@ def measured(precision: str, accuracy: float, seconds: float) -> Measured:
     return Measured(precision, accuracy, seconds, np.zeros((0, 5), np.float32), None)
 
 
-def test_the_fastest_precision_within_half_a_point_is_served():
-    f32 = measured("f32", 0.42, 3.0)
-    assert choose([f32, measured("bf16", 0.418, 2.0), measured("int8", 0.40, 1.0)]) == "bf16"
-    assert choose([f32, measured("bf16", 0.30, 2.0), measured("int8", 0.41, 1.0)]) == "f32"
-    assert choose([f32, measured("bf16", 0.43, 4.0)]) == "f32"
+@pytest.mark.parametrize("seconds", [(3.0, 2.0, 1.0), (1.0, 2.0, 3.0)])
+def test_the_narrowest_precision_within_half_a_point_is_served_however_long_it_took(seconds):
+    def chosen(*accuracies: float) -> str:
+        return choose([measured(*one) for one in zip(("f32", "bf16", "int8"), accuracies, seconds, strict=True)])
+
+    assert chosen(0.42, 0.418, 0.40) == "bf16"
+    assert chosen(0.42, 0.30, 0.41) == "f32"
+    assert chosen(0.42, 0.43, 0.416) == "int8"
 
 
 # --- decoded photos
