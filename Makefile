@@ -1,15 +1,17 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-UV_VERSION := 0.13.9
 PYTHON ?= python3
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-$(VENV)/ready: requirements/dev.txt
+# Nothing is installed whose hash is not in a lock: not a package, and not what a source package is built with.
+SYNC = $(BIN)/uv pip sync --quiet --require-hashes --require-build-hashes --build-constraints requirements/build.txt
+
+$(VENV)/ready: requirements/dev.txt requirements/uv.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+	@$(SYNC) --python $(BIN)/python requirements/dev.txt
 	@touch $@
 
 .PHONY: help
@@ -50,15 +52,28 @@ lint: $(VENV)/ready ## ruff (lint and format), import rules and mypy
 test: $(VENV)/ready ## the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow and not cluster and not images"
 
+.PHONY: coverage
+coverage: $(VENV)/ready ## the same tests with the lines that none of them runs, also in what they start
+	@$(BIN)/pytest -n 2 -m "not slow and not cluster and not images" --cov --cov-report term-missing:skip-covered
+
 .PHONY: test-slow
 test-slow: $(VENV)/ready ## the slow tests: faults, kills, interrupts, a full disk
 	@$(BIN)/pytest -m "slow and not cluster and not images" --timeout 3600
 
+SETTINGS += UPGRADE
+UPGRADE ?=
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes $(if $(UPGRADE),--upgrade)
+# What an image leaves out although a package asks for it stands in requirements/<image>.excludes.
+excludes = $$(test -f requirements/$(1).excludes && echo --excludes requirements/$(1).excludes)
+
 .PHONY: lock
-lock: $(VENV)/ready ## resolve requirements/*.in into the locked sets
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header requirements/dev.in -o requirements/dev.txt
-	@for image in pipeline train serve; do \
-	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --constraint requirements/dev.txt requirements/$$image.in -o requirements/$$image.txt; done
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --constraint requirements/serve.txt requirements/serve-gpu.in -o requirements/serve-gpu.txt
+lock: $(VENV)/ready ## resolve requirements/*.in into the locked sets, with a hash for every file; UPGRADE=1 takes newer ones
+	@$(LOCK) requirements/uv.in -o requirements/uv.txt
+	@$(LOCK) --constraint requirements/uv.txt requirements/build.in -o requirements/build.txt
+	@$(LOCK) requirements/dev.in -o requirements/dev.txt
+	@for image in pipeline train serve; do $(LOCK) --constraint requirements/dev.txt $(call excludes,$$image) \
+	  requirements/$$image.in -o requirements/$$image.txt || exit 1; done
+	@$(LOCK) --constraint requirements/serve.txt $(call excludes,serve) requirements/serve-gpu.in -o requirements/serve-gpu.txt
+	@for tool in bench checkov; do $(LOCK) requirements/$$tool.in -o requirements/$$tool.txt || exit 1; done
 
 include $(wildcard make/*.mk)

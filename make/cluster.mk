@@ -1,12 +1,15 @@
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
-SETTINGS += BASE_IMAGE OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS BUILD_FLAGS
+SETTINGS += BASE_IMAGE UPDATES SOURCE_URL OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS
 
 REGISTRY :=
 REVISION := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=-changed 2>/dev/null || echo dev)
 TAG := $(REVISION)
-BASE_IMAGE :=
+BASE_IMAGE := $(shell sed -n 's/^ARG BASE_IMAGE=//p' docker/Dockerfile)
+UPDATES :=
 BUILD_FLAGS :=
 PUSH_FLAGS :=
+SIGN :=
+SIGN_FLAGS :=
 export REGISTRY TAG BASE_IMAGE
 PREFIX = $(if $(REGISTRY),$(REGISTRY:%/=%)/)
 IMAGES := pipeline train serve serve-gpu
@@ -14,20 +17,44 @@ IMAGES := pipeline train serve serve-gpu
 BUILDER = $(shell if docker info >/dev/null 2>&1; then echo docker; \
   else basename "$$(command -v podman || command -v buildah)"; fi)
 
-.PHONY: images push
-images: $(IMAGES:%=image-%) ## build the container images; `make images REGISTRY=… TAG=… BASE_IMAGE=…`
+# What the labels say of where an image comes from.
+BASE_DIGEST = $(or $(word 2,$(subst @, ,$(BASE_IMAGE))),$(shell $(BASE_DIGEST_OF_$(BUILDER)) $(BASE_IMAGE) 2>/dev/null),unknown)
+BASE_DIGEST_OF_docker = docker image inspect --format '{{index .RepoDigests 0}}'
+BASE_DIGEST_OF_podman = podman image inspect --format '{{.Digest}}'
+BASE_DIGEST_OF_buildah = buildah inspect --type image --format '{{.FromImageDigest}}'
+SOURCE_URL ?= $(shell git remote get-url origin 2>/dev/null | sed 's|//[^/@]*@|//|')
+CREATED := $(shell git show --no-patch --format=%cI HEAD 2>/dev/null)
+LABELS = version=$(TAG) revision=$(REVISION) created=$(CREATED) source=$(or $(SOURCE_URL),unknown) \
+  base.name=$(firstword $(subst @, ,$(BASE_IMAGE))) base.digest=$(BASE_DIGEST)
 
+.PHONY: images push archives base
+images: $(IMAGES:%=image-%) ## build the container images; `make images REGISTRY=… TAG=… BASE_IMAGE=… UPDATES=2026-12-01`
+
+# Docker and podman keep layers by themselves; buildah has to be told.
 image-%:
 	@test -n "$(BUILDER)" || { echo "error: No docker, podman or buildah was found; install one of them."; exit 1; }
-	$(BUILDER) build --file docker/Dockerfile $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
-	  --build-arg IMAGE=$* --build-arg UV_VERSION=$(UV_VERSION) --build-arg VERSION=$(TAG) \
-	  --build-arg REVISION=$(REVISION) $(BUILD_FLAGS) --tag $(PREFIX)bin-counter-$*:$(TAG) .
+	$(BUILDER) build $(if $(filter buildah,$(BUILDER)),--layers) --file docker/Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+	  --build-arg IMAGE=$* $(if $(UPDATES),--build-arg UPDATES=$(UPDATES)) $(LABELS:%=--label org.opencontainers.image.%) $(BUILD_FLAGS) \
+	  --tag $(PREFIX)bin-counter-$*:$(TAG) .
 
-push: $(IMAGES:%=push-%) ## push them; `make push REGISTRY=… TAG=…`
+push: $(IMAGES:%=push-%) ## push them; `make push REGISTRY=… TAG=…`, and sign them with cosign: SIGN=1 SIGN_FLAGS='--key cosign.key'
 
 push-%:
 	@test -n "$(REGISTRY)" || { echo "error: No registry was given; write make push REGISTRY=<host>/<path>."; exit 1; }
+	@test -z "$(SIGN)" || command -v cosign >/dev/null || { echo "error: SIGN=1 needs cosign, which is not installed."; exit 1; }
 	$(BUILDER) push $(PUSH_FLAGS) $(PREFIX)bin-counter-$*:$(TAG)
+	$(if $(SIGN),cosign sign --yes $(SIGN_FLAGS) $(PREFIX)bin-counter-$*:$(TAG))
+
+# Podman and buildah call a local image localhost/…, which no pod asks for; in the archive it has the name that pods use.
+archives: $(IMAGES:%=archive-%) ## write build/images/*.tar, for a kind without a registry; `make archive-serve TAG=…` writes one
+archive-%:
+	@mkdir -p build/images && rm -f build/images/bin-counter-$*.tar
+	$(if $(filter docker,$(BUILDER)),docker save --output build/images/bin-counter-$*.tar $(PREFIX)bin-counter-$*:$(TAG),\
+	  $(BUILDER) push --quiet $(PREFIX)bin-counter-$*:$(TAG) docker-archive:build/images/bin-counter-$*.tar:$(PREFIX)bin-counter-$*:$(TAG))
+
+base: ## write the digest of today's base image into docker/Dockerfile; with skopeo
+	@name='$(firstword $(subst @, ,$(BASE_IMAGE)))' && digest=$$(skopeo inspect --format '{{.Digest}}' "docker://$$name") \
+	  && sed -i "s|^ARG BASE_IMAGE=.*|ARG BASE_IMAGE=$$name@$$digest|" docker/Dockerfile && echo "$$name@$$digest"
 
 .PHONY: compile submit schedule
 compile: $(VENV)/ready ## write build/pipeline.yaml and build/pipeline-k8s.yaml; `make compile PRESET=gke`
@@ -66,7 +93,7 @@ test-cluster: $(VENV)/ready ## manifests and deploy against a real API server: K
 
 .venv-checkov/ready: requirements/checkov.txt | $(VENV)/ready
 	@$(BIN)/python -m venv .venv-checkov
-	@$(BIN)/uv pip sync --quiet --python .venv-checkov/bin/python requirements/checkov.txt
+	@$(SYNC) --python .venv-checkov/bin/python requirements/checkov.txt
 	@touch $@
 
 .PHONY: checkov

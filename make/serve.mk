@@ -23,7 +23,7 @@ bench-serve: $(VENV)/ready .venv-bench/ready ## the serving table: this server a
 
 .venv-bench/ready: requirements/bench.txt | $(VENV)/ready
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
-	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python requirements/bench.txt
+	@$(SYNC) --python .venv-bench/bin/python requirements/bench.txt
 	@touch $@
 
 .PHONY: soak-serve
@@ -33,3 +33,7 @@ soak-serve: $(VENV)/ready ## ten minutes at saturation, a tenth of it bad input;
 .PHONY: fuzz-serve
 fuzz-serve: $(VENV)/ready ## the long fuzz of the endpoint: 20,000 damaged photos, and requests from its OpenAPI
 	@BIN_COUNTER_FUZZ=20000 $(BIN)/pytest tests/serve/test_fuzz.py -q --timeout 7200 -m "not slow"
+
+.PHONY: attack-serve
+attack-serve: $(VENV)/ready ## hostile requests of every kind beside honest photos, for two minutes; MODEL
+	@$(BIN)/python -m benchmarks.attack --model '$(MODEL)'

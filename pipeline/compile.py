@@ -122,6 +122,7 @@ def placement_from(arguments: argparse.Namespace) -> Placement:
     return Placement(
         preset_name=given.preset,
         train_on=given.train_on,
+        queue=given.queue,
         nodes=given.nodes,
         retries=not given.no_retries,
         shm_size=given.shm_size,

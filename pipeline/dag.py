@@ -36,6 +36,7 @@ class Outputs(NamedTuple):
     ingest_report: dsl.HTML
     ingest_rejects: dsl.Dataset
     split_report: dsl.HTML
+    split_lists: dsl.Artifact
     download_rejects: dsl.Dataset
     bundle: dsl.Model
     train_report: dsl.HTML
@@ -175,6 +176,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
                 ingest_report=ingested.outputs["report"],
                 ingest_rejects=ingested.outputs["rejects"],
                 split_report=divided.outputs["report"],
+                split_lists=divided.outputs["lists"],
                 download_rejects=fetched.outputs["rejects"],
                 bundle=trained.outputs["bundle"],
                 train_report=trained.outputs["report"],

@@ -129,6 +129,7 @@ class Compilation(_Kind):
         "pod", description="pod: the KFP task itself; trainjob: the pods of a TrainJob"
     )
     nodes: int = Field(1, ge=1, description="nodes of a TrainJob")
+    queue: str = Field("", description="Kueue's LocalQueue that admits a TrainJob")
     no_retries: bool = Field(False, description="no step is tried again")
     shm_size: str = Field("2Gi", description="size of /dev/shm of training")
     train_timeout: int = Field(86_400, ge=60, description="seconds after which training is stopped")

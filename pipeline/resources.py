@@ -108,6 +108,12 @@ PRESETS = {
         tolerations=(GPU_TOLERATION,),
         gpu_labels=("k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name"),
     ),
+    # AKS labels GPU nodes and taints none; the second taint is what its documentation creates GPU pools with.
+    "aks": Preset(
+        node_selector={"kubernetes.azure.com/accelerator": "nvidia"},
+        tolerations=(GPU_TOLERATION, {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}),
+        gpu_labels=("kubernetes.azure.com/accelerator",),
+    ),
     # NVIDIA's device plugin alone: the resource decides; the label is there with its GPU feature discovery.
     "onprem": Preset(tolerations=(GPU_TOLERATION,), gpu_labels=("nvidia.com/gpu.present",)),
 }
@@ -137,6 +143,7 @@ class Placement:
     retries: bool = True
     shm_size: str = "2Gi"
     train_timeout: int = STEPS["train"].timeout
+    queue: str = ""  # Kueue's LocalQueue for TrainJobs
     requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # cpu and memory by step, where not STEPS'
 
     def __post_init__(self) -> None:
@@ -148,6 +155,8 @@ class Placement:
             raise UserError(f"nodes={self.nodes} cannot be used; give 1 or more.")
         if self.nodes > 1 and self.train_on == "pod":
             raise UserError(f"nodes={self.nodes} needs train_on=trainjob; a KFP task is a single pod.")
+        if self.queue and self.train_on == "pod":
+            raise UserError(f"queue={self.queue} needs train_on=trainjob; Kueue knows TrainJobs, and not KFP's pods.")
 
     @property
     def preset(self) -> Preset:
@@ -180,6 +189,7 @@ class Placement:
             "memory": pool.train_memory,
             "shm_size": self.shm_size,
             "timeout": self.train_timeout,
+            "queue": self.queue,
         }
 
     def apply(self, task: dsl.PipelineTask, step: str, pool: GpuPool) -> None:

@@ -26,6 +26,7 @@ def train_job(
     memory: str,
     shm_size: str,
     timeout: int,
+    queue: str,
     bundle: Output[Model],
     report: Output[HTML],
     curves: Output[Artifact],

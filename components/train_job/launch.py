@@ -43,6 +43,7 @@ def launch_from_component(given: dict[str, Any]) -> None:
         memory=given["memory"],
         shm_size=given["shm_size"],
         timeout=given["timeout"],
+        queue=given["queue"],
     )
     inputs = {name: Path(given[name].path) for name in ("shard_index", "splits")}
     outputs = {name: Path(given[name].path) for name in ("bundle", "report", "curves")}

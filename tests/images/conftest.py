@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,17 +14,22 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SUITE = "bookworm"
-LEFT_OUT_OF_SLIM = ("doc", "info", "linda", "lintian", "locale", "man")
-BUILT = ("serve", "pipeline")  # the GPU images are tens of minutes and gigabytes
+BASE = "localhost/debian-base:12"
+LEFT_OUT_OF_SLIM = ("info", "linda", "lintian", "locale", "man")
+MACHINE_CERTIFICATES = Path("/usr/local/share/ca-certificates")
+# Builds in the storage of the machine and leaves the layers there, which makes a second run a matter of minutes.
+KEEP_LAYERS = bool(os.environ.get("BIN_COUNTER_KEEP_LAYERS"))
 
 
 @dataclass(frozen=True)
 class Image:
-    """A built image: its unpacked root file system and its configuration."""
+    """A built image: its unpacked root file system, its configuration, and its layers with their bytes."""
 
     name: str
     root: Path
     config: dict
+    layers: dict[str, int]
+    build_seconds: float
 
     def megabytes(self) -> float:
         """Size of the unpacked files in units of 10^6 bytes."""
@@ -32,12 +38,23 @@ class Image:
         print(f"{self.name}: {megabytes:.0f} MB unpacked")
         return megabytes
 
-    def command(self, *arguments: str, mounts: dict[Path, str] | None = None) -> list[str]:
-        """A command line that runs the entry point as the image's user, the root file system read-only, /tmp writable.
+    def packages(self) -> set[str]:
+        """The names in the folder of its Python packages."""
+        return {path.name for path in self.root.glob("opt/bin-counter/lib/python3*/site-packages/*")}
 
-        `mounts` are folders of this machine, by where they are in the image, read-only. The network is this machine's.
+    def command(
+        self,
+        *arguments: str,
+        mounts: dict[Path, str] | None = None,
+        user: str = "",
+        network: bool = True,
+        entry: list[str] | None = None,
+    ) -> list[str]:
+        """A command line that runs the entry point, the root file system read-only and /tmp writable.
+
+        `mounts` are folders of this machine, by where they are in the image, read-only. `user` is the image's if not
+        given. The network is this machine's; without, there is a loopback that is down.
         """
-        user = self.config["User"]
         environment = self.config["Env"]
         binds = " && ".join(
             f"mkdir -p {self.root}{inside} && mount --bind -o ro {outside} {self.root}{inside}"
@@ -52,37 +69,40 @@ class Image:
             mount -t tmpfs tmpfs {self.root}/tmp
             mount -t proc proc {self.root}/proc
             mount --rbind /dev {self.root}/dev
-            exec chroot --userspec={user} {self.root} env -C /tmp -i "$@"
+            exec chroot --userspec={user or self.config["User"]} {self.root} env -C /tmp -i "$@"
         """
         given = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("AWS_")]
-        entry = [*environment, *given, *self.config["Entrypoint"], *arguments]
-        return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", script, "run", *entry]
+        words = [*environment, *given, *(self.config["Entrypoint"] if entry is None else entry)]
+        isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"])]
+        return [*isolated, "bash", "-c", script, "run", *words, *(arguments or self.config["Cmd"])]
 
-    def run(self, *arguments: str, mounts: dict[Path, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, seconds: int = 300, **how) -> "subprocess.CompletedProcess[str]":
         """The command's end, with what it printed."""
         return subprocess.run(
-            self.command(*arguments, mounts=mounts), capture_output=True, text=True, check=False, timeout=120
+            self.command(*arguments, **how), capture_output=True, text=True, check=False, timeout=seconds
         )
+
+    def python(self, code: str, **how) -> "subprocess.CompletedProcess[str]":
+        """Run some Python as the image runs its modules."""
+        return self.run("-c", code, entry=["python"], **how)
 
 
 @pytest.fixture(scope="session")
 def buildah(tmp_path_factory) -> Iterator[None]:
-    """Buildah's environment, with a storage of its own that is gone afterwards."""
+    """Buildah's environment; its storage is one of its own and gone afterwards, unless layers are kept."""
     missing = [tool for tool in ("buildah", "debootstrap", "unshare") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         pytest.skip(f"building images needs root, and {', '.join(missing) or 'nothing else'}")
-    folder = tmp_path_factory.mktemp("containers")
-    (folder / "storage.conf").write_text(
-        f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
-    )
-    settings = {
-        "BUILDAH_ISOLATION": "chroot",
-        "STORAGE_DRIVER": "vfs",
-        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
+        patch.setenv("BUILDAH_ISOLATION", "chroot")
+        if KEEP_LAYERS:
+            yield
+            return
+        folder = tmp_path_factory.mktemp("containers")
+        (folder / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
+        )
+        patch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
         yield
         subprocess.run(["buildah", "rm", "--all"], capture_output=True, check=False)
         subprocess.run(["buildah", "rmi", "--all", "--force"], capture_output=True, check=False)
@@ -92,23 +112,35 @@ def buildah(tmp_path_factory) -> Iterator[None]:
 def base_image(buildah, tmp_path_factory) -> str:
     """A Debian made with debootstrap, with this machine's certificate authorities.
 
-    Like debian:12-slim, the Dockerfile's own base, it comes without manuals and translations.
+    Like debian:12-slim, the Dockerfile's own base, it comes without manuals and translations, but with the licences.
     """
+    if KEEP_LAYERS and subprocess.run(["buildah", "inspect", BASE], capture_output=True, check=False).returncode == 0:
+        return BASE
     root = tmp_path_factory.mktemp("base")
     bootstrap = ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(root)]
     subprocess.run(bootstrap, check=True, capture_output=True)
-    for path in [*root.glob("var/cache/apt/archives/*.deb"), *root.glob("var/lib/apt/lists/*_*")]:
+    apt = [*root.glob("var/cache/apt/*.bin"), *root.glob("var/cache/apt/archives/*.deb")]
+    manuals = [path for path in root.glob("usr/share/doc/**/*") if path.name != "copyright" and not path.is_dir()]
+    for path in [*apt, *root.glob("var/lib/apt/lists/*_*"), *manuals]:
         path.unlink()
     for name in LEFT_OUT_OF_SLIM:
         for path in (root / "usr/share" / name).glob("*"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    shutil.copy("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs/ca-certificates.crt")
+    sources = (root / "etc/apt/sources.list").read_text()
+    archive = sources.split()[1]
+    updates = f"deb {archive} {SUITE}-updates main\ndeb {archive}-security {SUITE}-security main\n"
+    (root / "etc/apt/sources.list").write_text(sources + updates)
+    for certificate in MACHINE_CERTIFICATES.glob("*.crt"):
+        copy = root / MACHINE_CERTIFICATES.relative_to("/") / certificate.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(certificate, copy)
+    subprocess.run(["chroot", root, "update-ca-certificates"], check=True, capture_output=True)
     container = buildah_says("from", "scratch")
     buildah_says("copy", "--quiet", container, str(root), "/")
-    buildah_says("commit", "--quiet", container, "localhost/debian-base")
+    buildah_says("commit", "--quiet", container, BASE)
     buildah_says("rm", container)
     shutil.rmtree(root)
-    return "localhost/debian-base"
+    return BASE
 
 
 def buildah_says(*arguments: str) -> str:
@@ -117,22 +149,39 @@ def buildah_says(*arguments: str) -> str:
     return ended.stdout.strip()
 
 
-@contextmanager
-def image(name: str, base: str) -> Iterator[Image]:
-    """Build an image the way `make images` does, and unpack it."""
-    built = subprocess.run(
-        ["make", f"image-{name}", "BUILDER=buildah", "TAG=test", f"BASE_IMAGE={base}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+def build(
+    name: str, base: str, checkout: Path = ROOT, tag: str = "test", flags: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Build an image of a checkout the way `make images` does."""
+    settings = ["BUILDER=buildah", f"TAG={tag}", f"BASE_IMAGE={base}", f"BUILD_FLAGS={flags}"]
+    return subprocess.run(
+        ["make", f"image-{name}", *settings], cwd=checkout, capture_output=True, text=True, check=False
     )
+
+
+@contextmanager
+def image(name: str, base: str, checkout: Path = ROOT, tag: str = "test") -> Iterator[Image]:
+    """Build an image and unpack it."""
+    start = time.perf_counter()
+    built = build(name, base, checkout, tag)
+    seconds = time.perf_counter() - start
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-    reference = f"localhost/bin-counter-{name}:test"
-    config = json.loads(buildah_says("inspect", "--type", "image", reference))["OCIv1"]["config"]
-    container = buildah_says("from", reference)
-    yield Image(name, Path(buildah_says("mount", container)), config)
+    reference = f"bin-counter-{name}:{tag}"
+    described = json.loads(buildah_says("inspect", "--type", "image", reference))["OCIv1"]
+    container = buildah_says("from", "--pull-never", reference)
+    root = Path(buildah_says("mount", container))
+    yield Image(name, root, described["config"], layers_of(described["rootfs"]["diff_ids"]), seconds)
     buildah_says("rm", container)
+    if tag != "test":
+        buildah_says("rmi", reference)
+
+
+def layers_of(digests: list[str]) -> dict[str, int]:
+    """The layers with their bytes, as the storage notes them; what is pushed is compressed and so less."""
+    storage = Path(json.loads(buildah_says("info"))["store"]["GraphRoot"])
+    known = json.loads((storage / "overlay-layers/layers.json").read_text())
+    sizes = {layer["diff-digest"]: layer.get("diff-size", 0) for layer in known if "diff-digest" in layer}
+    return {digest: sizes[digest] for digest in digests}
 
 
 @pytest.fixture(scope="session")
@@ -145,3 +194,15 @@ def serve_image(base_image) -> Iterator[Image]:
 def pipeline_image(base_image) -> Iterator[Image]:
     with image("pipeline", base_image) as built:
         yield built
+
+
+@pytest.fixture(scope="session")
+def train_image(base_image) -> Iterator[Image]:
+    with image("train", base_image) as built:
+        yield built
+
+
+@pytest.fixture
+def any_image(request) -> Image:
+    """The image that the test is parametrised with."""
+    return request.getfixturevalue(f"{request.param}_image")

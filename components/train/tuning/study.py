@@ -46,11 +46,10 @@ def run_trial(job: Job, trial: int, trials: int, processes: Processes) -> TrialR
         print(f"trial {trial + 1} failed: {error}", flush=True)
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return values.model_copy(update={"reason": reason, "seconds": time.monotonic() - start})
-    last = fitted.outcome.history[-1]
     return values.model_copy(
         update={
-            "loss": last.validation_loss,
-            "accuracy": last.validation_accuracy,
+            "loss": fitted.validation_loss,
+            "accuracy": fitted.validation_accuracy,
             "seconds": time.monotonic() - start,
         }
     )

@@ -35,13 +35,13 @@ def compare(ours: Fitted, theirs: Fitted) -> ExtraComparison:
     rights = []
     for fitted in (ours, theirs):
         truth = fitted.prepared.data.validation.quantities
-        rights.append(most_probable(fitted.calibration.scores(fitted.logits)) == truth)
+        rights.append(most_probable(fitted.scores) == truth)
     return ExtraComparison(_learned(ours), _learned(theirs), paired_interval(*rights))
 
 
 def _learned(fitted: Fitted) -> Learned:
     data = fitted.prepared.data
-    figures = evaluate_counts(data.validation.quantities, fitted.calibration.scores(fitted.logits))
+    figures = evaluate_counts(data.validation.quantities, fitted.scores)
     epochs = len(fitted.outcome.history)
     return Learned(len(data.train), epochs, figures.accuracy, figures.rmse, figures.loss)
 
