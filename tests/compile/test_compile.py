@@ -14,6 +14,7 @@ from kubernetes.utils.quantity import parse_quantity
 from components.core.errors import UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, USER_ID
 from pipeline.compile import Images, compile_manifest, compile_pipeline, golden
+from pipeline.parameters import ClusterParameters, validated
 from pipeline.resources import (
     PRESETS,
     STEPS,
@@ -21,7 +22,6 @@ from pipeline.resources import (
     STORE_NAME,
     STORE_SECRET_KEYS,
     Placement,
-    parse_pool,
     parse_requests,
 )
 from tests.schemas import custom_problem
@@ -272,7 +272,7 @@ def test_what_cannot_be_is_refused_before_anything_is_compiled(options, sentence
 )
 def test_a_malformed_pool_is_one_sentence(name, value, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)):
-        parse_pool({name: value})
+        validated(ClusterParameters, {name: value})
 
 
 def test_the_requests_of_every_step_fit_the_smallest_node_of_the_readme(compile_for):

@@ -15,6 +15,7 @@ from drawn.bins import draw_bins
 ROOT = Path(__file__).parent.parent.parent
 # Without TUNE=true the study has one trial, which trains nothing.
 STEPS = [
+    "choose_recipe",
     "ingest_metadata",
     "split",
     "download",
@@ -106,7 +107,9 @@ def test_a_second_run_with_nothing_changed_re_does_no_step_but_deploy(
 def test_other_epochs_re_do_training_and_what_follows(run: Run, first: "subprocess.CompletedProcess[str]") -> None:
     third = run("EPOCHS=1")
     assert third.returncode == 0, third.stdout + third.stderr
-    assert executed(third.stdout) == ["train", "evaluate", "gate", "deploy"]
+    assert executed(third.stdout) == [
+        "choose_recipe", "tune_plan", "tune_select", "train", "evaluate", "gate", "deploy"
+    ]  # fmt: skip
 
 
 def test_a_failed_step_ends_the_run_with_its_sentence(run: Run, first: "subprocess.CompletedProcess[str]") -> None:

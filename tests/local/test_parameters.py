@@ -1,6 +1,9 @@
 """Parameters: what is refused, with which sentence, before anything starts."""
 
+import argparse
 import inspect
+import json
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import UserError
-from pipeline.parameters import Parameters, parse_parameters
+from pipeline.compile import placement_from
+from pipeline.parameters import TABLE, ClusterParameters, Parameters, Sending, parse_parameters
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -21,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
         ("EPOCH=3", "There is no parameter EPOCH; did you mean EPOCHS?"),
         ("EPOCHS=many", "EPOCHS=many cannot be used"),
         ("EPOCHS=-1", "EPOCHS=-1 cannot be used"),
-        ("RECIPE=cake", "it should be 'finetune', 'frozen' or 'original'"),
+        ("RECIPE=cake", "it should be 'original', 'frozen' or 'finetune'"),
         ("IMAGE_SIZE=7", "it should be 0 or between 32 and 1024"),
         ("MAX_COUNT=1", "MAX_COUNT=1 cannot be used"),
         ("LIMIT=1.5", "LIMIT=1.5 cannot be used"),
@@ -50,17 +54,81 @@ def test_the_command_line_ends_with_status_1_and_without_a_traceback() -> None:
     assert "Traceback" not in ended.stderr + ended.stdout
 
 
-def test_make_knows_every_parameter() -> None:
-    listed = re.search(r"^PARAMETERS := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert listed is not None
-    assert set(listed[1].replace("\\", " ").split()) == {name.upper() for name in Parameters.model_fields}
+def test_a_parameter_of_another_door_is_refused_and_says_which() -> None:
+    with pytest.raises(UserError, match="PRESET is for make compile and make submit and make schedule, not for make p"):
+        parse_parameters(["EPOCHS=3", "PRESET=gke"])
 
 
-def test_every_parameter_is_one_of_the_pipeline_with_the_same_default() -> None:
+def test_a_parameter_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="TUNE is given twice, as false and as true"):
+        parse_parameters(["tune=false", "TUNE=true"])
+
+
+def made(tmp_path: Path, *words: str, **environment: str) -> list[str]:
+    """What `python -m pipeline` gets as arguments from make."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir(exist_ok=True)
+    python.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    python.chmod(0o755)
+    ended = subprocess.run(
+        ["make", "--silent", "--assume-old=.venv/ready", *words, f"BIN={python.parent}"],
+        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return [word for word in json.loads(ended.stdout) if not word.startswith("BIN=")]
+
+
+@pytest.mark.parametrize("target", ["pipeline", "submit"])
+def test_make_hands_values_on_as_they_were_given_in_any_case_of_letters(target: str, tmp_path: Path) -> None:
+    values = [
+        "SOURCE=/tmp/o'brien",
+        'OVERRIDES={"batch_size": 8}',
+        "epochs=3",
+        "Weights=a $b $(c) `d` \\e #f",
+        "x=1 y=2",
+    ]
+    assert sorted(made(tmp_path, target, *values)) == sorted(
+        ["-m", "pipeline", {"pipeline": "run"}.get(target, target), *values]
+    )
+
+
+def test_make_takes_nothing_from_the_environment(tmp_path: Path) -> None:
+    by_accident = dict.fromkeys(TABLE, "1") | {name.upper(): "1" for name in TABLE}
+    assert made(tmp_path, "submit", "EPOCHS=3", **by_accident) == ["-m", "pipeline", "submit", "EPOCHS=3"]
+
+
+def test_variables_of_makes_own_targets_are_no_parameters(tmp_path: Path) -> None:
+    assert made(tmp_path, "pipeline", "MODEL=m", "image=x.jpg") == ["-m", "pipeline", "run"]
+
+
+def test_every_parameter_of_a_run_is_one_of_the_dag_with_the_same_type_and_default() -> None:
     from pipeline.dag import build_pipeline
 
     signature = inspect.signature(build_pipeline().pipeline_func)
+    others = {"run", "only_news", "pipeline_image", "train_image"}  # made by the doors, never given
+    assert set(signature.parameters) - others == set(Parameters.model_fields) | set(ClusterParameters.model_fields)
     for name, field in Parameters.model_fields.items():
-        assert name in signature.parameters
+        parameter = signature.parameters[name]
+        assert parameter.annotation in (field.annotation, str)
         if name != "source":  # a laptop draws its bins, a cluster reads the public bucket
-            assert signature.parameters[name].default == field.default
+            assert parameter.default == field.default
+
+
+def test_what_is_compiled_and_sent_has_the_defaults_of_the_table() -> None:
+    from pipeline.follow import START_TIMEOUT_SECONDS
+    from pipeline.resources import PRESETS, SERVICE_ACCOUNT, Placement
+    from pipeline.submit import PIPELINE
+
+    assert placement_from(argparse.Namespace()) == Placement()
+    assert all(preset in TABLE["preset"].meaning for preset in PRESETS)
+    sending = Sending()
+    assert (sending.experiment, sending.service_account) == (PIPELINE, SERVICE_ACCOUNT)
+    assert sending.start_timeout == START_TIMEOUT_SECONDS
+
+
+def test_the_readme_of_the_cluster_has_the_parameters_that_only_a_cluster_has() -> None:
+    table = (ROOT / "manifests" / "README.md").read_text().partition("| option | |")[2].partition("\n\n")[0]
+    told = {name.lower() for name in re.findall(r"[A-Z]+(?:_[A-Z]+)*(?==|`)", table)}
+    assert told <= set(TABLE)
+    silent = {"snapshot", "champion", "no_retries", "kfp_host", "cron"}  # told in the text, or for experts
+    assert {name for name in TABLE if name not in Parameters.model_fields} - silent <= told

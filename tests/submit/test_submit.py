@@ -384,9 +384,14 @@ def test_something_else_at_the_address_is_one_sentence(host, monkeypatch):
     [
         (["SOURCE=generated"], "give a bucket such as s3://aft-vbi-pds"),
         (["GPU_NODE_SELECTOR={"], "is not JSON"),
-        (["DEPLOY_OPTIONS=[]"], "is not a JSON object"),
+        (["DEPLOY_OPTIONS=[]"], "it should be a JSON object"),
         (["EPOCH=3"], "EPOCHS"),
         (["EPOCHS=many"], "EPOCHS=many cannot be used"),
+        (["BACKBONE=resnet19"], "There is no backbone 'resnet19'"),
+        (["BACKBONE=vit_tiny_patch16_224"], "takes photos of 224 px only"),
+        (["EPOCHS=3", 'OVERRIDES={"epochs": 4}'], "contradict each other"),
+        (["WEIGHTS=weights.pth"], "is on this machine, where a cluster cannot read it"),
+        (["FILE_LISTS=lists"], "is on this machine, where a cluster cannot read it"),
     ],
 )
 def test_a_bad_parameter_is_refused_before_anything_is_sent(words, sentence):

@@ -1,4 +1,3 @@
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +6,10 @@ import pytest
 from kfp import compiler, dsl, local
 
 from components.core.errors import UserError
+from components.core.recipe import choose_recipe, read_recipe
 from components.train.job import Job, Outputs
 from components.train.train import train
-from components.train.trials import TrialResult, best_of, chosen_overrides, read_trials, write_study, write_trials
+from components.train.trials import TrialResult, best_of, chosen_recipe, read_trials, write_study, write_trials
 from components.train.tuning.component import tune_plan, tune_select, tune_trial
 from components.train.tuning.study import BATCH_SIZES, run_trial, values_of
 from tests.train.conftest import ALONE, DATA_URI, FAST, TINY, SmallData
@@ -35,8 +35,14 @@ def test_the_lowest_validation_loss_wins_over_the_given_overrides() -> None:
         TrialResult(trial=2, learning_rate=0.1, batch_size=256, reason="too large"),
     ]
     assert best_of(results).trial == 1
-    chosen = json.loads(chosen_overrides(results, '{"batch_size": 8, "dropout": 0.5}'))
-    assert chosen == {"batch_size": 64, "dropout": 0.5, "learning_rate": 0.02}
+    given = choose_recipe("frozen", overrides='{"batch_size": 8, "dropout": 0.4}')
+    chosen = read_recipe(chosen_recipe(results, given.model_dump_json()))
+    assert chosen == given.model_copy(update={"batch_size": 64, "learning_rate": 0.02})
+
+
+def test_without_a_study_the_recipe_stays_as_it_was_given() -> None:
+    given = choose_recipe("frozen", 3).model_dump_json()
+    assert chosen_recipe([], given) == given
 
 
 def test_a_study_in_which_every_trial_failed_says_why() -> None:
@@ -81,8 +87,6 @@ def study(
     splits: str,
     recipe: str,
     weights: str,
-    backbone: str,
-    overrides: str,
     data_uri: str,
     tune: bool,
     trials: int,
@@ -90,12 +94,11 @@ def study(
     shards = dsl.importer(artifact_uri=index, artifact_class=dsl.Artifact, reimport=False)
     table = dsl.importer(artifact_uri=splits, artifact_class=dsl.Dataset, reimport=False)
     planned = tune_plan(
-        tune=tune, trials=trials, recipe=recipe, epochs=1, image_size=48, backbone=backbone, weights=weights,
-        overrides=overrides, max_count=5, seed=0,
+        tune=tune, trials=trials, recipe=recipe, weights=weights, max_count=5, seed=0
     )  # fmt: skip
     with dsl.ParallelFor(planned.output, parallelism=2) as trial:
         tried = tune_trial(shard_index=shards.output, splits=table.output, trial=trial, data_uri=data_uri)
-    return tune_select(results=dsl.Collected(tried.outputs["result"]), overrides=overrides).outputs["overrides"]
+    return tune_select(results=dsl.Collected(tried.outputs["result"]), recipe=recipe).outputs["recipe"]
 
 
 def test_the_study_compiles(tmp_path: Path) -> None:
@@ -109,12 +112,13 @@ def test_the_study_runs_as_a_local_dag(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kfp"))
+    given = choose_recipe("frozen", 1, 48, TINY, FAST)
     run = study(
-        index=str(small_data.index), splits=str(small_data.splits), recipe="frozen", weights="random",
-        backbone=TINY, overrides=FAST, data_uri=DATA_URI, tune=tune, trials=4,
+        index=str(small_data.index), splits=str(small_data.splits), recipe=given.model_dump_json(), weights="random",
+        data_uri=DATA_URI, tune=tune, trials=4,
     )  # fmt: skip
-    chosen = json.loads(run.output)
-    assert (chosen == json.loads(FAST)) is not tune
+    chosen = read_recipe(run.output)
+    assert (chosen == given) is not tune
     if tune:
-        assert 0.001 <= chosen["learning_rate"] <= 0.1
-        assert chosen["batch_size"] in BATCH_SIZES
+        assert 0.001 <= chosen.learning_rate <= 0.1
+        assert chosen.batch_size in BATCH_SIZES

@@ -1,6 +1,5 @@
 """train_on=trainjob: the launcher against a Kubernetes API over HTTP, with a stand-in for Trainer's controller."""
 
-import json
 import threading
 import time
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from kubernetes import client
 
 from components.core.cluster import Cluster
 from components.core.errors import UserError
+from components.core.recipe import choose_recipe, read_recipe
 from components.train_job.exchange import Exchange, fingerprint
 from components.train_job.jobs import Jobs
 from components.train_job.launch import Patience, launch, training_arguments
@@ -296,12 +296,8 @@ def test_half_written_outputs_do_not_count(files, tmp_path):
 def test_every_parameter_of_training_reaches_the_command_line_that_train_takes():
     train = pytest.importorskip("components.train.__main__")
     given = {
-        "recipe": "frozen",
-        "epochs": 2,
-        "image_size": 64,
-        "backbone": "",
+        "recipe": choose_recipe("frozen", 2, 64, overrides='{"learning_rate": 0.1}').model_dump_json(),
         "weights": "",
-        "overrides": json.dumps({"learning_rate": 0.1}),
         "study": "[]",
         "max_count": 5,
         "seed": 3,
@@ -309,9 +305,8 @@ def test_every_parameter_of_training_reaches_the_command_line_that_train_takes()
     }
     words = [*training_arguments(given), "--shard-index=i", "--splits=s", "--output=o"]
     parsed = train._parser().parse_args(words)
-    assert (parsed.recipe, parsed.epochs, parsed.image_size, parsed.seed) == ("frozen", 2, 64, 3)
-    assert parsed.checkpoints == DATA
-    assert json.loads(parsed.overrides) == {"learning_rate": 0.1}
+    assert read_recipe(parsed.whole_recipe).model_dump_json() == given["recipe"]
+    assert (parsed.study, parsed.max_count, parsed.seed, parsed.checkpoints) == ("[]", 5, 3, DATA)
 
 
 def test_the_runtime_restarts_lost_pods_and_ends_with_mistakes():
