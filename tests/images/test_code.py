@@ -1,6 +1,7 @@
 """Which code an image holds, and that it does not depend on who lays it out: without building anything."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -14,6 +15,15 @@ from components.core.images import IMAGES, PIPELINE_IMAGE, SERVE_IMAGE, TRAIN_IM
 from tests.images.conftest import ROOT
 
 FILES = [path.relative_to(ROOT / "components") for path in (ROOT / "components").rglob("*.py")]
+
+
+@pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
+def test_every_locked_package_has_a_hash_and_no_address(lock):
+    entries = re.split(r"^(?=\S)", lock.read_text(), flags=re.MULTILINE)
+    packages = [entry for entry in entries if entry.strip() and not entry.startswith("#")]
+    assert packages
+    assert not [entry for entry in packages if "==" not in entry.split()[0] or "--hash=sha256:" not in entry]
+    assert "://" not in lock.read_text()
 
 
 def lay_out(image, checkout, target):
