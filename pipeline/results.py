@@ -1,15 +1,17 @@
 """The folder of results that a local run leaves, and the lines it ends with."""
 
 import os
+import re
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from kfp import dsl
 
-from components.core.layout import image_key
+from components.core.layout import image_key, metadata_key
 from components.core.store import open_store
 from components.core.verdict import Verdict
 
@@ -25,6 +27,8 @@ REPORTS = {
 }
 REJECTS = {"ingest_rejects": "ingest_metadata", "download_rejects": "download"}
 RUNS_KEPT = 20
+_NAME = "%Y%m%d-%H%M%S"  # of a run's folder, in UTC
+_RUN = re.compile(r"\d{8}-\d{6}(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -42,20 +46,49 @@ def collect_results(outputs: dict[str, object], home: Path, source: str) -> Resu
 
     `source` is the address of the bins; a photo of a test bin for each count comes along, to try the endpoint with.
     """
-    folder = home / "runs" / time.strftime("%Y%m%d-%H%M%S")
+    folder = _new_folder(home / "runs")
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
     fresh.mkdir(parents=True)
     for output, name in REPORTS.items():
         shutil.copyfile(_path(outputs[output]), fresh / name)
     shutil.copytree(_path(outputs["bundle"]), fresh / "model")
-    rejects = pd.concat([pd.read_parquet(_path(outputs[output])).assign(step=step) for output, step in REJECTS.items()])
+    rejects = collect_rejects({name: _path(outputs[name]) for name in (*REJECTS, "split_lists")})
     rejects.to_csv(fresh / "rejects.csv", index=False)
     photos = copy_photos(fresh, source)
     fresh.rename(folder)
     _point_latest(home, folder)
-    for old in sorted((home / "runs").iterdir())[:-RUNS_KEPT]:
-        shutil.rmtree(old)
+    remove_old_runs(home)
     return Results(folder, Verdict.read(folder / "verdict.json"), len(rejects), photos)
+
+
+def collect_rejects(outputs: Mapping[str, Path]) -> pd.DataFrame:
+    """Everything that any step left out, in the order of the steps: key, reason, detail, step."""
+    left_out = pd.read_csv(outputs["split_lists"] / "left_out.csv", dtype=str)
+    tables = {REJECTS[name]: pd.read_parquet(outputs[name]) for name in REJECTS}
+    tables["split"] = pd.DataFrame(
+        {"key": left_out["image_id"].map(metadata_key), "reason": left_out["reason"], "detail": ""}
+    )
+    order = ("ingest_metadata", "split", "download")
+    return pd.concat([tables[step].assign(step=step) for step in order], ignore_index=True)
+
+
+def remove_old_runs(home: Path) -> None:
+    """Remove all but the last RUNS_KEPT runs; never what `latest` points to.
+
+    A run that is named after a time to come was made while the clock was ahead, so it is older than it says and goes
+    first. Other folders are not ours to remove.
+    """
+    now, latest = time.strftime(_NAME, time.gmtime()), (home / "latest").resolve()
+    runs = [run for run in (home / "runs").iterdir() if _RUN.fullmatch(run.name) and run.resolve() != latest]
+    for old in sorted(runs, key=lambda run: (run.name[: len(now)] <= now, run.name))[: -(RUNS_KEPT - 1)]:
+        shutil.rmtree(old)
+
+
+def _new_folder(runs: Path) -> Path:
+    """A folder that is not there yet, named after the time; two runs may end in one second."""
+    name = time.strftime(_NAME, time.gmtime())
+    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    return next(runs / each for each in names if not (runs / each).exists())
 
 
 def print_summary(results: Results, serving: str) -> None:
@@ -72,7 +105,7 @@ def print_summary(results: Results, serving: str) -> None:
     else:
         print(f"Not deployed: {results.verdict.reason}")
     shown = _shown(results.folder.parent.parent / "latest")
-    print(f"\nResults in {shown}: report.html, metrics.json, rejects.csv ({results.rejects} rejected), model/, photos/")
+    print(f"\nResults in {shown}: report.html, metrics.json, rejects.csv ({results.rejects} left out), model/, photos/")
     photo = shown / results.photos[0] if results.photos else "bin.jpg"
     print(f"Next: `make serve`, then in a second terminal `make predict IMAGE={photo}`.")
 

@@ -26,7 +26,7 @@ def make_bundles(
     network = Counter(source, Head(source.features, classes.number))
     with tempfile.TemporaryDirectory() as name:
         files = Path(name)
-        served = Served(Normalise(source.mean, source.std), network, classes, Calibration(1.0, (0.0,) * 5))
+        served = Served(Normalise(source.mean, source.std), network, classes, Calibration(1.0, (0.0,) * 7))
         export_onnx(served, pixels.shape[1], files / MODEL_FILE, served_outputs(True))
         save_file(network.state_dict(), files / WEIGHTS_FILE)
         if "int8" in precisions:

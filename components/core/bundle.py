@@ -21,6 +21,7 @@ INFO_FILE = "model.json"
 PIXELS_INPUT = "pixels"
 SCORES_OUTPUT = "scores"
 OUT_OF_RANGE_OUTPUT = "out_of_range"
+OUTSIDE_OUTPUT = "empty_and_more"  # the two parts of out_of_range apart, N×2
 
 Precision = Literal["f32", "bf16", "int8"]
 RuntimeName = Literal["auto", "openvino", "onnxruntime"]
@@ -40,10 +41,11 @@ class BundleInfo(Stored):
     image_size: int = Field(ge=16, le=1024)
     max_count: int = Field(ge=1, le=100)
     has_out_of_range: bool
+    has_empty_and_more: bool = False  # whether the graph gives these two apart as well
     runtime: RuntimeName = "auto"
     precision: Precision = "f32"
     temperature: float = Field(gt=0)
-    class_biases: tuple[float, ...] = ()  # added to the counts' logits after the temperature; in the graph
+    class_biases: tuple[float, ...] = ()  # added to the logits of all classes after the temperature; in the graph
     recipe: str
     recipe_fields: dict[str, bool | int | float | str] = Field(default={})
     initial_weights: str = ""  # where the backbone's first weights came from

@@ -27,6 +27,7 @@ RECORDS_SCHEMA = pa.schema(
         ("consistent", pa.bool_()),  # quantity equals the sum over the contents; null where these are unknown
         ("weight", pa.float32()),  # pounds, all items together; null where any is unknown
         ("volume", pa.float32()),  # cubic inches, likewise
+        ("group", pa.string()),  # what the split must keep together; empty where the source does not say
     ]
 )
 SPLITS_SCHEMA = pa.schema(
@@ -58,6 +59,7 @@ class Record:
     consistent: bool | None = None
     weight: float | None = None
     volume: float | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.bundle import OUT_OF_RANGE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT, Bundle
+from components.core.bundle import OUT_OF_RANGE_OUTPUT, OUTSIDE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT, Bundle
 from components.core.errors import UserError
 
 RUNTIMES = ("auto", "openvino", "onnxruntime")
@@ -30,11 +30,12 @@ class Prediction:
 
     `scores` float32 N×max_count: calibrated probabilities of the counts 1…max_count, given that it is one of them.
     `out_of_range` float32 N: probability that the bin holds 0 or more than max_count items; None when the model
-    knows no such bins.
+    knows no such bins. `empty_and_more` float32 N×2: its two parts; None also where the graph gives only their sum.
     """
 
     scores: NDArray[np.float32]
     out_of_range: NDArray[np.float32] | None
+    empty_and_more: NDArray[np.float32] | None = None
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -79,7 +80,7 @@ class Runtime:
             return Prediction(empty, empty[:, 0].copy() if self.bundle.info.has_out_of_range else None)
         parts = [self._function(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)]
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return Prediction(columns[0], columns[1] if self.bundle.info.has_out_of_range else None)
+        return Prediction(*columns) if self.bundle.info.has_out_of_range else Prediction(columns[0], None)
 
 
 def open_runtime(
@@ -107,7 +108,8 @@ def open_runtime(
     path = bundle.onnx_for(precision)
     if not path.is_file():
         raise UserError(f"The model in '{bundle.folder}' has no {precision} graph; take f32 or train with {precision}.")
-    outputs = (SCORES_OUTPUT, OUT_OF_RANGE_OUTPUT) if bundle.info.has_out_of_range else (SCORES_OUTPUT,)
+    optional = {OUT_OF_RANGE_OUTPUT: bundle.info.has_out_of_range, OUTSIDE_OUTPUT: bundle.info.has_empty_and_more}
+    outputs = (SCORES_OUTPUT, *(output for output, given in optional.items() if given))
     opened = open_onnx(path, precision, threads, outputs, streams=streams, runtime=name)
     return Runtime(bundle, opened, name, precision)
 

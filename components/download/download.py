@@ -11,7 +11,7 @@ from components.core.errors import UserError
 from components.core.records import Reject, read_splits, write_rejects
 from components.core.shards import ShardIndex
 from components.core.source import Source
-from components.core.store import open_store
+from components.core.store import Store, open_store
 from components.download.fetch import fetch_photos
 from components.download.pack import SHARD_BYTES, Packer, Piece, PieceLog
 from components.download.report import write_report
@@ -41,24 +41,28 @@ def download(
     if splits.empty:
         raise UserError(f"{splits_path} lists no bin; run the split again.")
     image_ids = sorted(splits["image_id"])
-    pieces = asyncio.run(fetch_and_pack(options, image_ids, rejects_path))
+    source, store = open_store(Source.parse(options.source).photo_bucket()), open_store(options.data_uri)
+    log = PieceLog(store, str(source.location), image_ids, options.shard_bytes)
+    pieces = asyncio.run(fetch_and_pack(options, source, log, image_ids, rejects_path))
     rejects = [reject for piece in pieces for reject in piece.rejects]
     index = ShardIndex.of(options.data_uri, [piece.shard for piece in pieces if piece.shard is not None])
     if not index.images:
+        log.forget(pieces)  # they are looked at again
         raise UserError(f"Not one of the {len(image_ids):,} photos is usable: {_by_reason(rejects)}.")
     write_rejects(rejects_path, rejects)
     sides = dict(zip(splits["image_id"], splits["block_subset"], strict=True))
     write_report(report_path, [photo for piece in pieces for photo in piece.photos], rejects, sides)
     index.write(index_path)
+    log.forget(pieces)  # only now: whoever is killed before goes on from them
     print(f"photos: {index.images:,}; shards: {len(index.shards)}; rejects: {_by_reason(rejects) or 'none'}")
     return index
 
 
-async def fetch_and_pack(options: DownloadOptions, image_ids: list[str], rejects_path: Path) -> list[Piece]:
+async def fetch_and_pack(
+    options: DownloadOptions, source: Store, log: PieceLog, image_ids: list[str], rejects_path: Path
+) -> list[Piece]:
     """Pieces of the whole download, in order; those of an earlier attempt are not fetched again. Raises UserError."""
-    source = open_store(Source.parse(options.source).photo_bucket())
-    store = open_store(options.data_uri)
-    log = PieceLog(store, str(source.location), image_ids, options.shard_bytes)
+    store = log.store
     pieces = await asyncio.to_thread(log.read)
     done = pieces[-1].end if pieces else 0
     if done:
@@ -79,7 +83,6 @@ async def fetch_and_pack(options: DownloadOptions, image_ids: list[str], rejects
                     await asyncio.to_thread(log.forget, [piece for piece in pieces if piece.rejects])
                     write_rejects(rejects_path, rejects)
                     raise UserError(_too_many(rejects, packer.end, options.max_reject_share))
-    await asyncio.to_thread(log.forget, pieces)
     print(f"reading: {source.told_retries()}; writing: {store.told_retries()}")
     return pieces
 

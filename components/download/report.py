@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from components.core.records import Reject
 from components.core.report import SERIES, Number, Report, new_axes
-from components.download.near import NEAR_BITS, count_by_side, near_pairs
+from components.download.near import NEAR_BITS, count_by_side, name_of_sides, near_groups, near_limit
 from components.download.pack import Look
 
 SHOWN = 20
@@ -30,8 +30,7 @@ def write_report(path: Path, photos: Sequence[Look], rejects: Sequence[Reject], 
         ]
     )
     report.figure(_dimensions(widths, heights), "Widths and heights of the photos")
-    pairs = near_pairs([base64.b64decode(photo.hash) for photo in photos])
-    _near(report, photos, pairs, sides)
+    _near(report, photos, sides)
     report.heading("Left out")
     if rejects:
         reasons = Counter(reject.reason for reject in rejects).most_common()
@@ -43,25 +42,33 @@ def write_report(path: Path, photos: Sequence[Look], rejects: Sequence[Reject], 
     report.write(path)
 
 
-def _near(report: Report, photos: Sequence[Look], pairs: Sequence[tuple[int, int]], sides: Mapping[str, str]) -> None:
+def _near(report: Report, photos: Sequence[Look], sides: Mapping[str, str]) -> None:
+    hashes = [base64.b64decode(photo.hash) for photo in photos]
+    limit = near_limit(hashes)
+    groups = near_groups(hashes, limit)
     of_photo = [sides[photo.image_id] for photo in photos]
-    counts = count_by_side(pairs, of_photo)
-    across = sum(count for name, count in counts.items() if "-" in name)
-    print(f"near-identical photos: {len(pairs):,} pairs, {across:,} of them across subsets")
+    counts = count_by_side(groups, of_photo)
+    across = sum(number for name, (number, _) in counts.items() if "-" in name)
+    print(
+        f"near-identical photos: {sum(map(len, groups)):,} in {len(groups):,} groups, {across:,} of them across subsets"
+    )
     report.heading("Near-identical photos")
-    if not pairs:
+    if not groups:
         report.text("None.")
         return
     report.table(
-        ["subsets", "pairs"], [list(each) for each in counts.items()], f"Hashes within {NEAR_BITS} of 256 bits"
+        ["subsets", "groups", "photos"],
+        [[name, number, number_of_photos] for name, (number, number_of_photos) in counts.items()],
+        f"Photos whose hash is within {limit} of 256 bits of another's in their group"
+        + ("" if limit == NEAR_BITS else f"; not {NEAR_BITS}, because these photos are much alike by nature"),
     )
-    crossing = [(one, other) for one, other in pairs if of_photo[one] != of_photo[other]]
+    crossing = [(group, name) for group in groups if "-" in (name := name_of_sides(group, of_photo))]
     rows = [
-        [photos[one].image_id, photos[other].image_id, f"{of_photo[one]}-{of_photo[other]}"]
-        for one, other in crossing[:SHOWN]
+        [" ".join(photos[place].image_id for place in group[:SHOWN]) + (" …" if len(group) > SHOWN else ""), name]
+        for group, name in crossing[:SHOWN]
     ]
     if rows:
-        report.table(["photo", "and", "subsets"], rows, f"The first {len(rows)} across subsets")
+        report.table(["photos", "subsets"], rows, f"The first {len(rows)} groups across subsets")
 
 
 def _dimensions(widths: "np.ndarray", heights: "np.ndarray") -> Figure:

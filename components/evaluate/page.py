@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from components.core.bundle import BundleInfo
-from components.core.metrics import Evaluation
+from components.core.metrics import Evaluation, believable
 from components.core.report import Number, Photo, Report
 from components.evaluate import plots
 
@@ -62,7 +62,7 @@ def write_page(
         plots.reliability_diagram(test),
         f"Share right by how sure the model was; perfect is on the line. Calibration error (ECE) {evaluation.ece:.3f}",
     )
-    report.text(_believable(evaluation))
+    report.text(believable(evaluation.ece, evaluation.ece_if_calibrated))
     if evaluation.out_of_range is not None:
         _out_of_range(report, evaluation, predictions, info.max_count)
     report.write(path)
@@ -96,19 +96,6 @@ def _per_count(evaluation: Evaluation) -> list[list[str | int]]:
         [count, f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}", one.support]
         for count, one in evaluation.per_class.items()
     ]
-
-
-def _believable(evaluation: Evaluation) -> str:
-    limit = f"{evaluation.ece_if_calibrated:.3f} on {evaluation.n_test:,} bins in 19 of 20 cases"
-    if evaluation.ece <= evaluation.ece_if_calibrated:
-        return (
-            f"Yes, as far as these bins can tell: the calibration error of {evaluation.ece:.3f} is what chance alone "
-            f"explains. Perfectly calibrated probabilities give up to {limit}."
-        )
-    return (
-        f"Not at their word: the calibration error of {evaluation.ece:.3f} is more than chance explains. Perfectly "
-        f"calibrated probabilities give up to {limit}. They still order bins by how sure the model is."
-    )
 
 
 def _out_of_range(report: Report, evaluation: Evaluation, predictions: pd.DataFrame, max_count: int) -> None:

@@ -1,5 +1,7 @@
 """Records from a consolidated table: CSV, Parquet or JSON with an id and a quantity a row, or the challenge's list.
 
+A column `bin` or `group` says which photos belong together, so that the split takes them as a whole.
+
 The rows are staged in a SQLite file, which sorts them and finds ids that come twice without holding them in memory.
 """
 
@@ -28,12 +30,13 @@ from components.ingest_metadata.sample import draw_sample
 
 ID_COLUMNS = ("image_id", "id", "image")
 QUANTITY_COLUMNS = ("quantity", "expected_quantity", "count")
+GROUP_COLUMNS = ("bin", "group")
 BATCH = 10_000
 _READ = 1 << 20
 _LONGEST_ELEMENT = 4 << 20
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
-Row = tuple[object, object]
+Row = tuple[object, object, object]  # id, quantity, group
 
 
 def read_table(source: str, limit: int = 0, seed: int = 0) -> Iterator[list[Record | Reject]]:
@@ -47,7 +50,9 @@ def read_table(source: str, limit: int = 0, seed: int = 0) -> Iterator[list[Reco
         with closing(sqlite3.connect(Path(folder) / "staged.db", isolation_level=None)) as staged:
             staged.execute("PRAGMA synchronous = OFF")
             staged.execute("PRAGMA journal_mode = OFF")
-            staged.execute("CREATE TABLE bins (image_id TEXT PRIMARY KEY, quantity INTEGER) WITHOUT ROWID")
+            staged.execute(
+                "CREATE TABLE bins (image_id TEXT PRIMARY KEY, quantity INTEGER, together TEXT) WITHOUT ROWID"
+            )
             staged.execute("BEGIN")
             for number, row in enumerate(_rows(path), start=1):
                 reject = _stage(staged, number, row)
@@ -55,9 +60,13 @@ def read_table(source: str, limit: int = 0, seed: int = 0) -> Iterator[list[Reco
                     yield [reject]
             staged.execute("COMMIT")
             admits = draw_sample(_staged_ids(staged), limit, seed).admission() if limit else None
-            rows = staged.execute("SELECT image_id, quantity FROM bins ORDER BY image_id")
+            rows = staged.execute("SELECT image_id, quantity, together FROM bins ORDER BY image_id")
             while batch := rows.fetchmany(BATCH):
-                yield [Record(image_id, quantity) for image_id, quantity in batch if admits is None or admits(image_id)]
+                yield [
+                    Record(image_id, quantity, group=group)
+                    for image_id, quantity, group in batch
+                    if admits is None or admits(image_id)
+                ]
 
 
 def _staged_ids(staged: sqlite3.Connection) -> Iterator[str]:
@@ -72,7 +81,8 @@ def _local(source: str, folder: Path) -> Path:
 
 
 def _stage(staged: sqlite3.Connection, number: int, row: Row) -> Reject | None:
-    image_id, quantity = row
+    image_id, quantity, group = row
+    together = "" if group is None else str(group).strip()
     place = f"row {number}"
     if not isinstance(image_id, str) or not IMAGE_ID.fullmatch(image_id):
         return Reject(place, Reason.BAD_ID, f"the id {str(image_id)[:60]!r} is not 1 to 12 digits as text")
@@ -80,7 +90,7 @@ def _stage(staged: sqlite3.Connection, number: int, row: Row) -> Reject | None:
         checked = checked_quantity(_number(quantity))
     except BadMetadata as error:
         return Reject(place, error.reason, f"id {image_id}: {error}")
-    if staged.execute("INSERT OR IGNORE INTO bins VALUES (?, ?)", (image_id, checked)).rowcount == 0:
+    if staged.execute("INSERT OR IGNORE INTO bins VALUES (?, ?, ?)", (image_id, checked, together)).rowcount == 0:
         return Reject(place, Reason.DUPLICATE_ID, f"id {image_id} stands in an earlier row")
     return None
 
@@ -118,21 +128,23 @@ def _opened(path: Path) -> IO[str]:
 def _csv_rows(file: Iterable[str]) -> Iterator[Row]:
     reader = csv.reader(file)
     header = next(reader, [])
-    id_place, quantity_place = _columns(header)
+    places = _columns(header)
     for row in reader:
         if row:
-            yield tuple(row[place] if place < len(row) else None for place in (id_place, quantity_place))  # type: ignore[misc]
+            yield tuple(row[place] if 0 <= place < len(row) else None for place in places)  # type: ignore[misc]
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
     with pq.ParquetFile(path) as table:
         names = table.schema_arrow.names
-        wanted = [names[place] for place in _columns(names)]
-        for batch in table.iter_batches(BATCH, columns=wanted):
-            yield from zip(batch[wanted[0]].to_pylist(), batch[wanted[1]].to_pylist(), strict=True)
+        wanted = [names[place] if place >= 0 else None for place in _columns(names)]
+        for batch in table.iter_batches(BATCH, columns=[name for name in wanted if name is not None]):
+            columns = [[None] * len(batch) if name is None else batch[name].to_pylist() for name in wanted]
+            yield from zip(*columns, strict=True)
 
 
-def _columns(names: list[str]) -> tuple[int, int]:
+def _columns(names: list[str]) -> tuple[int, int, int]:
+    """Places of id, quantity and group; the last is -1 where there is none."""
     lowered = [name.strip().lower() for name in names]
     places = []
     for accepted in (ID_COLUMNS, QUANTITY_COLUMNS):
@@ -140,7 +152,8 @@ def _columns(names: list[str]) -> tuple[int, int]:
         if not found:
             raise UserError(f"The table has no column {accepted[0]}; it has {', '.join(names)[:200] or 'none'}.")
         places.append(found[0])
-    return places[0], places[1]
+    group = next((lowered.index(name) for name in GROUP_COLUMNS if name in lowered), -1)
+    return places[0], places[1], group
 
 
 def _json_rows(file: IO[str]) -> Iterator[Row]:
@@ -153,12 +166,12 @@ def _json_rows(file: IO[str]) -> Iterator[Row]:
             lowered = {str(name).lower(): value for name, value in element.items()}
             yield tuple(  # type: ignore[misc]
                 next((lowered[name] for name in accepted if name in lowered), None)
-                for accepted in (ID_COLUMNS, QUANTITY_COLUMNS)
+                for accepted in (ID_COLUMNS, QUANTITY_COLUMNS, GROUP_COLUMNS)
             )
         elif isinstance(element, list) and len(element) == 2 and type(element[0]) is int and element[0] >= 0:
-            yield f"{element[0] + 1:05d}", element[1]
+            yield f"{element[0] + 1:05d}", element[1], None
         else:
-            yield None, None
+            yield None, None, None
 
 
 def _json_elements(file: IO[str]) -> Iterator[Any]:

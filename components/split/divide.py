@@ -1,21 +1,24 @@
 """The rule of the split: who goes where, and who is left out so that nothing leaks."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from components.core.errors import UserError
-from components.core.records import block_of
-from components.split.rule import BlockRule
+from components.core.records import BLOCK_SIZE, Block, block_of
+from components.split.leaks import NEAR
+from components.split.rule import HashRule, RankedRule, Rule, Unit, ranked
 
 # The subset earlier in this order keeps a bin's contents to itself; the later ones leave their copies out.
 PRECEDENCE = ("test", "validation", "train")
 
 SHARED = "same contents as a bin of {}"
+EDGE = f"at most {NEAR} ids from a block of {{}}"
 NEAR_A_LIST = "in a block of ids that a given list touches"
 SUBSET_GIVEN = "its block belongs to a subset that a given list fills"
+_ATTEMPTS = 50
 NOT_READ = "on a given list, but not among the records"
 
 
@@ -35,42 +38,77 @@ class Division:
 
     splits: pd.DataFrame
     left_out: pd.DataFrame
-    rule: BlockRule
+    rule: Rule
+
+    @property
+    def ranked(self) -> bool:
+        """Whether units were ranked, so that new bins may move others."""
+        return isinstance(self.rule, RankedRule)
 
 
 def divide(records: pd.DataFrame, options: SplitOptions, given: Mapping[str, list[str]] | None = None) -> Division:
-    """Divide the records (image_id, quantity, contents) into train, validation, test and extra.
+    """Divide the records (image_id, quantity, contents and, where known, group) into train, validation, test and extra.
 
-    Blocks of neighbouring ids go as a whole where a hash of seed and block sends them. Bins of validation whose
-    contents also stand in test, and bins of train whose contents stand in either, are left out. Ids on a given list go
-    where the list says; subsets without a list are then drawn from blocks that no list touches, free of its contents.
-    Raises UserError when a subset would be empty.
+    Blocks of neighbouring ids go as a whole where a hash of seed and block sends them, groups likewise. Bins of
+    validation whose contents also stand in test, and bins of train whose contents stand in either, are left out, and so
+    are bins at most NEAR ids from a block that goes to such a subset. Ids on a given list go where the list says;
+    subsets without a list are then drawn from blocks that no list touches, free of its contents. Where the hash would
+    leave a subset of few units empty, units are ranked instead. Raises UserError when no way gives each subset a bin.
     """
-    bins = records[["image_id", "quantity", "contents"]].sort_values("image_id", ignore_index=True)
+    columns = ["image_id", "quantity", "contents", *(["group"] if "group" in records else [])]
+    bins = records[columns].sort_values("image_id", ignore_index=True)
     eligible = bins["quantity"].between(1, options.max_count)
+    units = _units(bins)
     rule = _rule(options, int(eligible.sum()))
-    blocks = [block_of(image_id) for image_id in bins["image_id"]]
-    drawn = pd.Series([rule.subset(block) for block in blocks], index=bins.index)
-    reasons = pd.Series("", index=bins.index)
-    listed = pd.Series(False, index=bins.index)
-    missing: list[str] = []
+    division = _divide_by(rule, bins, units, eligible, given or {})
+    if not _empty(division.splits) or given:
+        _refuse_empty(division.splits, options.max_count)
+        return division
+    sizes = Counter(unit for unit, counts in zip(units, eligible, strict=True) if counts)
+    if len(sizes) < len(PRECEDENCE):
+        raise UserError(
+            f"The {int(eligible.sum())} bins with 1 to {options.max_count} items lie in only {len(sizes)} of the units "
+            f"that are divided (blocks of {BLOCK_SIZE} neighbouring ids, or groups), and {len(PRECEDENCE)} are needed, "
+            f"one for each of {', '.join(PRECEDENCE)}; read more bins (LIMIT)."
+        )
+    for attempt in range(_ATTEMPTS):
+        division = _divide_by(ranked(rule, sizes, attempt), bins, units, eligible, {})
+        if not _empty(division.splits):
+            return division
+    _refuse_empty(division.splits, options.max_count)
+    return division
+
+
+def _units(bins: pd.DataFrame) -> list[Unit]:
+    """What each bin is divided with: its group, else its block."""
+    groups = bins["group"].fillna("") if "group" in bins else [""] * len(bins)
+    return [group or block_of(image_id) for image_id, group in zip(bins["image_id"], groups, strict=True)]
+
+
+def _divide_by(
+    rule: Rule, bins: pd.DataFrame, units: Sequence[Unit], eligible: pd.Series, given: Mapping[str, list[str]]
+) -> Division:
+    drawn = pd.Series([rule.subset(unit) for unit in units], index=bins.index, dtype=object)
+    reasons = pd.Series("", index=bins.index, dtype=object)
+    place = {image_id: subset for subset, ids in given.items() for image_id in ids}
+    of_list = bins["image_id"].map(place)
+    listed = of_list.notna()
+    touched = {unit for unit, on_list in zip(units, listed, strict=True) if on_list}
     if given:
-        place = {image_id: subset for subset, ids in given.items() for image_id in ids}
-        of_list = bins["image_id"].map(place)
-        listed = of_list.notna()
-        missing = sorted(place.keys() - set(bins["image_id"]))
-        touched = {block for block, on_list in zip(blocks, listed, strict=True) if on_list}
-        reasons[[block in touched for block in blocks]] = NEAR_A_LIST
+        reasons[[unit in touched for unit in units]] = NEAR_A_LIST
         filled = drawn.isin(list(given))
         if "train" in given:
             reasons[filled & (reasons == "")] = SUBSET_GIVEN
         drawn[filled] = "train"
         drawn[listed] = of_list[listed]
         reasons[listed] = ""
+    _leave_out_edges(bins["image_id"], units, drawn, reasons, listed, rule, place)
     _leave_out_shared(bins["contents"], drawn, reasons, listed)
     kept = reasons == ""
-    splits = bins[kept].assign(subset=drawn.where(eligible, "extra")[kept], block_subset=drawn[kept])
-    _refuse_empty(splits, options.max_count)
+    splits = bins.loc[kept, ["image_id", "quantity", "contents"]].assign(
+        subset=drawn.where(eligible, "extra")[kept], block_subset=drawn[kept]
+    )
+    missing = sorted(place.keys() - set(bins["image_id"]))
     left_out = pd.DataFrame({"image_id": bins["image_id"], "reason": reasons})[~kept]
     unread = pd.DataFrame({"image_id": missing, "reason": [NOT_READ] * len(missing)}, dtype=object)
     return Division(
@@ -80,7 +118,7 @@ def divide(records: pd.DataFrame, options: SplitOptions, given: Mapping[str, lis
     )
 
 
-def _rule(options: SplitOptions, eligible: int) -> BlockRule:
+def _rule(options: SplitOptions, eligible: int) -> HashRule:
     shares = [
         share if share < 1 else share / max(eligible, 1) for share in (options.validation_share, options.test_share)
     ]
@@ -89,7 +127,37 @@ def _rule(options: SplitOptions, eligible: int) -> BlockRule:
             f"VALIDATION_SHARE={options.validation_share:g} and TEST_SHARE={options.test_share:g} leave nothing for "
             f"one of the subsets of {eligible:,} bins; both must be above 0 and leave some for training."
         )
-    return BlockRule(options.seed, *shares)
+    return HashRule(options.seed, *shares)
+
+
+def _leave_out_edges(
+    image_ids: pd.Series,
+    units: Sequence[Unit],
+    drawn: pd.Series,
+    reasons: pd.Series,
+    listed: pd.Series,
+    rule: Rule,
+    place: Mapping[str, str],
+) -> None:
+    """Give a reason to every bin at most NEAR ids from a place that belongs to a subset which goes before its own.
+
+    Whether a bin is read there does not matter, so that new bins still move nobody. Groups have no neighbours, and bins
+    of given lists stay.
+    """
+    for row, (image_id, unit) in enumerate(zip(image_ids, units, strict=True)):
+        if isinstance(unit, str) or listed[row] or reasons[row]:
+            continue
+        number = int(image_id)
+        for neighbour in range(number - NEAR, number + NEAR + 1):
+            block = Block(unit.padded, neighbour // BLOCK_SIZE)
+            if block == unit or neighbour < 0:
+                continue
+            subset = place.get(f"{neighbour:05d}" if unit.padded else str(neighbour))
+            if subset is None and not place:
+                subset = rule.subset(block)
+            if subset is not None and PRECEDENCE.index(subset) < PRECEDENCE.index(drawn[row]):
+                reasons[row] = EDGE.format(subset)
+                break
 
 
 def _leave_out_shared(contents: pd.Series, drawn: pd.Series, reasons: pd.Series, listed: pd.Series) -> None:
@@ -112,11 +180,15 @@ def _leave_out_shared(contents: pd.Series, drawn: pd.Series, reasons: pd.Series,
                 owner.setdefault(content, subset)
 
 
-def _refuse_empty(splits: pd.DataFrame, max_count: int) -> None:
+def _empty(splits: pd.DataFrame) -> list[str]:
     sizes = Counter(splits["subset"])
-    for subset in PRECEDENCE:
-        if not sizes[subset]:
-            raise UserError(
-                f"The split leaves no bin with 1 to {max_count} items for {subset}; read more bins (LIMIT), "
-                "choose another SEED or other shares, or shorten the given lists."
-            )
+    return [subset for subset in PRECEDENCE if not sizes[subset]]
+
+
+def _refuse_empty(splits: pd.DataFrame, max_count: int) -> None:
+    for subset in _empty(splits):
+        raise UserError(
+            f"The split leaves no bin with 1 to {max_count} items for {subset}, because its bins share contents with "
+            "those of other subsets or lie beside them; read more bins (LIMIT), choose other shares, or shorten the "
+            "given lists."
+        )

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from components.core.bundle import Bundle
-from components.core.metrics import OutOfRangeFigures
+from components.core.metrics import OutOfRangeFigures, log_losses, most_probable
 from components.core.recipe import Recipe
 from components.train.data import PixelSource, TrainingData
 from components.train.network.backbones import Backbone
+from components.train.network.calibration import Calibrated
 from components.train.network.model import Calibration, Classes, Head, Served
 from components.train.network.serving import Measured
 from components.train.records import ExtraComparison, Inputs, Outcome
@@ -62,15 +64,53 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network and what its validation says."""
+    """A trained network and what validation says of the weights that it ended with.
+
+    `logits` M×classes are those of the validation bins, and behind them of the extra bins of validation blocks where
+    the network knows such.
+    """
 
     prepared: Prepared
     outcome: Outcome
     served: Served
-    calibration: Calibration
-    logits: NDArray[np.float32]  # of the counts 1…max_count on validation, before the calibration
-    ece_before: float
-    ece_after: float
+    calibrated: Calibrated
+    logits: NDArray[np.float32]
+
+    @property
+    def calibration(self) -> Calibration:
+        """What turns the logits into probabilities."""
+        return self.calibrated.calibration
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Probabilities N×max_count of the counts in range for the validation bins."""
+        return self._scores(self.calibration.probabilities(self.logits))
+
+    @property
+    def held_out_scores(self) -> NDArray[np.float64]:
+        """The same by calibrations that were fitted without the bin."""
+        return self._scores(self.calibrated.held_out)
+
+    @property
+    def raw_scores(self) -> NDArray[np.float64]:
+        """The same before any calibration."""
+        return self._scores(softmax(self.logits.astype(np.float64), axis=1))
+
+    @property
+    def validation_loss(self) -> float:
+        """Mean of -log of the true count's probability among those in range, before calibration, in nats."""
+        return float(log_losses(self.prepared.data.validation.quantities, self.raw_scores).mean())
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Share of the validation bins whose count is the most probable one, before calibration."""
+        return float((most_probable(self.raw_scores) == self.prepared.data.validation.quantities).mean())
+
+    def _scores(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        classes = self.prepared.classes
+        first = 1 - classes.first
+        counts = probabilities[: len(self.prepared.data.validation), first : first + classes.max_count]
+        return counts / counts.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class Outcome:
     step_losses: list[float]
     gradient_norms: list[float]
     stopped: str  # why the run ended before its last epoch, or ""
+    kept: int  # the epoch whose weights the model holds
     use: list[Use]  # of the machine, about every second since the last start
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from components.core.bundle import INT8_FILE, MODEL_FILE, WEIGHTS_FILE, BundleInfo, Precision, write_bundle
 from components.core.drift import DriftBaseline
-from components.core.metrics import OutOfRangeFigures, calibration_error, out_of_range_figures
+from components.core.metrics import OutOfRangeFigures, calibration_error, error_if_calibrated, out_of_range_figures
 from components.core.pixel_cache import open_pixels
 from components.core.seen import write_seen
 from components.core.shards import ShardIndex
@@ -26,9 +26,10 @@ from components.train.loop.optimise import computes_in_bf16
 from components.train.loop.process import freed_memory_kept
 from components.train.loop.training import Training
 from components.train.network.backbones import create_backbone
-from components.train.network.export import calibrate, check_against_torch, export_onnx, predict, served_outputs
+from components.train.network.calibration import calibrate
+from components.train.network.export import check_against_torch, export_onnx, predict, served_outputs
 from components.train.network.features import frozen_features
-from components.train.network.model import Calibration, Classes, Counter, Head, Normalise, Served
+from components.train.network.model import Classes, Counter, Head, Normalise, Served
 from components.train.network.serving import Measured, choose, measure, quantise
 from components.train.records import EpochRecord, ExtraComparison, Inputs
 from components.train.watch.extra import compare, without_extra
@@ -99,23 +100,20 @@ def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecor
     with freed_memory_kept():
         outcome = training.run()
     counter = Counter(prepared.backbone, head)
-    validation = prepared.data.validation
+    data = prepared.data
+    judged = np.concatenate([data.validation.rows, data.extra.rows]) if classes.with_extra else data.validation.rows
+    quantities = np.concatenate([data.validation.quantities, data.extra.quantities])[: len(judged)]
     normalise = Normalise(prepared.backbone.mean, prepared.backbone.std)
     if job.recipe.train_backbone:
         whole = torch.nn.Sequential(normalise, counter)
-        found = predict(whole, prepared.pixels.cache.read(validation.rows), processes.device)[0]
+        found = predict(whole, prepared.pixels.cache.read(judged), processes.device)[0]
     else:
         with torch.no_grad():
             head.eval()
-            found = head(prepared.inputs.validation.gather(validation.rows)).cpu().numpy()
-    logits = classes.in_range(torch.from_numpy(found)).numpy()
-    calibration = calibrate(logits, validation.quantities)
-    served = Served(normalise, counter, classes, calibration)
-    uncalibrated = Calibration(1.0, (0.0,) * classes.max_count)
-    before, after = (
-        calibration_error(validation.quantities, one.scores(logits)) for one in (uncalibrated, calibration)
-    )
-    return Fitted(prepared, outcome, served, calibration, logits, before, after)
+            found = head(prepared.inputs.validation.gather(judged)).cpu().numpy()
+    calibrated = calibrate(found, classes.of_quantity(torch.from_numpy(quantities)).numpy())
+    served = Served(normalise, counter, classes, calibrated.calibration)
+    return Fitted(prepared, outcome, served, calibrated, found)
 
 
 def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
@@ -158,12 +156,13 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
 
 def _info(fitted: Fitted) -> BundleInfo:
     prepared, job = fitted.prepared, fitted.prepared.job
-    last = fitted.outcome.history[-1]
+    truth = prepared.data.validation.quantities
     return BundleInfo(
         backbone=job.recipe.backbone,
         image_size=job.recipe.image_size,
         max_count=job.max_count,
         has_out_of_range=prepared.classes.with_extra,
+        has_empty_and_more=prepared.classes.with_extra,
         temperature=fitted.calibration.temperature,
         class_biases=fitted.calibration.biases,
         recipe=job.recipe.name,
@@ -174,10 +173,11 @@ def _info(fitted: Fitted) -> BundleInfo:
         data_fingerprint=prepared.data.index.digest,
         training_ids_digest=prepared.data.training_ids_digest,
         metrics={
-            "validation_loss": last.validation_loss,
-            "validation_accuracy": last.validation_accuracy,
-            "ece_before_calibration": fitted.ece_before,
-            "ece": fitted.ece_after,
+            "validation_loss": fitted.validation_loss,
+            "validation_accuracy": fitted.validation_accuracy,
+            "ece_before_calibration": calibration_error(truth, fitted.raw_scores),
+            "ece": calibration_error(truth, fitted.held_out_scores),
+            "ece_if_calibrated": error_if_calibrated(fitted.held_out_scores),
         },
         versions=_versions(),
     )

@@ -228,11 +228,12 @@ def test_images_are_parameters_of_the_pipeline(compile_for):
 
 
 def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(compile_for):
-    ir, executors = compile_for(preset_name="eks", train_on="trainjob", nodes=2)
+    ir, executors = compile_for(preset_name="eks", train_on="trainjob", nodes=2, queue="gpus")
     assert "exec-train" not in executors
     task = tasks(ir)["train-job"]
     inputs = task["inputs"]["parameters"]
     assert inputs["nodes"]["runtimeValue"]["constant"] == 2
+    assert inputs["queue"]["runtimeValue"]["constant"] == "gpus"
     assert "gpu_node_selector" in str(inputs["node_selector"])
     assert "train_image" in str(inputs["image"])
     # The launcher is a small CPU task.
@@ -243,6 +244,7 @@ def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(com
     ("options", "sentence"),
     [
         ({"nodes": 2}, "nodes=2 needs train_on=trainjob"),
+        ({"queue": "gpus"}, "queue=gpus needs train_on=trainjob"),
         ({"nodes": 0, "train_on": "trainjob"}, "nodes=0 cannot be used"),
         ({"preset_name": "doks"}, "There is no preset doks; choose one of cpu, gke, eks, aks, onprem."),
         ({"train_on": "pods"}, "choose pod or trainjob"),

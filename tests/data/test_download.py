@@ -1,8 +1,10 @@
 import io
 import random
 import time
+import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,11 +12,19 @@ from PIL import Image
 
 from components.core.errors import UserError
 from components.core.layout import image_key
-from components.core.records import Reject, read_rejects
+from components.core.records import Reject, read_rejects, write_splits
 from components.core.shards import read_images
 from components.core.store import Store, open_store
+from components.download import download
 from components.download.fetch import check
-from components.download.near import HASH_BITS, NEAR_BITS, near_pairs, perceptual_hash
+from components.download.near import (
+    HASH_BITS,
+    NEAR_BITS,
+    SAME_BITS,
+    near_groups,
+    near_limit,
+    perceptual_hash,
+)
 from tests.data.world import made_jpeg
 
 SMALL = 30_000  # bytes a shard
@@ -22,9 +32,12 @@ SMALL = 30_000  # bytes a shard
 
 @pytest.fixture
 def split_world(world):
+    """Where every bin is part of the split, so that numbers are round."""
     world.fill(220)
-    world.ingest()
-    world.split()
+    ids = [f"{number:05d}" for number in range(1, 221)]
+    sides = ["train" if number <= 150 else "test" for number in range(1, 221)]
+    columns = {"image_id": ids, "quantity": 3, "contents": "", "subset": sides, "block_subset": sides}
+    write_splits(world.path("splits"), pd.DataFrame(columns))
     return world
 
 
@@ -189,18 +202,60 @@ def test_photos_of_the_same_thing_are_found_among_others():
     draw = np.random.default_rng(0)
     pictures = [draw.integers(0, 256, (17, 17, 3), dtype=np.uint8) for _ in range(500)]
     pictures += [noisy(pictures[7], 1), noisy(pictures[400], 2)]
-    assert near_pairs([perceptual_hash(picture) for picture in pictures]) == [(7, 500), (400, 501)]
+    hashes = [perceptual_hash(picture) for picture in pictures]
+    assert near_groups(hashes, near_limit(hashes)) == [[7, 500], [400, 501]]
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.sets(st.integers(0, HASH_BITS - 1), max_size=20))
-def test_hashes_close_to_each_other_are_a_pair(first, flipped):
+def test_hashes_close_to_each_other_are_a_group(first, flipped):
     bits = np.unpackbits(np.frombuffer(first, np.uint8))
     bits[sorted(flipped)] ^= 1
-    assert near_pairs([first, np.packbits(bits).tobytes()]) == [(0, 1)]
+    assert near_groups([first, np.packbits(bits).tobytes()]) == [[0, 1]]
     bits[:] ^= 1
-    assert len(flipped) > NEAR_BITS or near_pairs([first, np.packbits(bits).tobytes()]) == []
+    assert len(flipped) > NEAR_BITS or near_groups([first, np.packbits(bits).tobytes()]) == []
 
 
-def test_many_equal_photos_stay_cheap():
-    assert len(near_pairs([bytes(32)] * 100)) == 100 * 99 // 2
+@pytest.mark.parametrize("flips", [0, 4])
+def test_ten_thousand_equal_photos_take_little_memory(flips):
+    draw = np.random.default_rng(0)
+    bits = np.zeros((10_000, HASH_BITS), bool)
+    bits[np.arange(10_000)[:, None], draw.integers(0, HASH_BITS, (10_000, flips))] = True
+    hashes = [row.tobytes() for row in np.packbits(bits, axis=1)]
+    tracemalloc.start()
+    groups = near_groups(hashes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(groups) == 1
+    assert len(groups[0]) > 9_990
+    assert peak < 50e6
+
+
+def test_photos_that_are_alike_by_nature_are_not_taken_for_the_same():
+    """As empty drawn bins are: most differ in few bits, and a second photo of one in fewer."""
+    draw = np.random.default_rng(0)
+    bits = draw.random((400, HASH_BITS)) < 0.08
+    bits[200] = bits[199] ^ (draw.random(HASH_BITS) < 0.01)
+    hashes = [row.tobytes() for row in np.packbits(bits, axis=1)]
+    assert SAME_BITS <= near_limit(hashes) < NEAR_BITS
+    groups = near_groups(hashes, near_limit(hashes))
+    assert [199, 200] in groups
+    assert len(groups) <= 4
+
+
+def test_a_download_that_dies_while_its_page_is_drawn_fetches_nothing_again(split_world, monkeypatch):
+    fetched: list[str] = []
+    fetch = Store.fetch
+    monkeypatch.setattr(Store, "fetch", lambda store, key: (fetched.append(key), fetch(store, key))[1])
+
+    def killed(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(download, "write_report", killed)
+        with pytest.raises(MemoryError):
+            split_world.download(shard_bytes=SMALL)
+    assert len(fetched) == 220
+    split_world.download(shard_bytes=SMALL)
+    assert len(fetched) == 220
+    assert not list(open_store(split_world.data_uri).list("state/download/"))

@@ -89,7 +89,7 @@ def test_the_results_are_where_the_last_lines_say(run: Run, first: "subprocess.C
     assert photos
     assert f"make predict IMAGE={latest}/photos/" in first.stdout.splitlines()[-1]
     rejects = (latest / "rejects.csv").read_text()
-    assert all(step in rejects for step in ("ingest_metadata", "download"))
+    assert all(step in rejects for step in ("ingest_metadata", "split", "download"))
     assert re.search(r"Test set: Average loss: \d+\.\d{4}, Accuracy: \d+/\d+ \(\d+%\)", first.stdout)
     assert "Deployed: version" in first.stdout
     assert "make serve" in first.stdout.splitlines()[-1]

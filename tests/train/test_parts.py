@@ -38,10 +38,11 @@ def test_the_served_graph_gives_probabilities_however_sure_the_network_is():
         def forward(self, photos):
             return 12 * torch.randn(len(photos), 7, generator=torch.Generator().manual_seed(0))
 
-    served = Served(Normalise((0.5,) * 3, (0.5,) * 3), Sure(), Classes(5, True), Calibration(0.7, (0.0,) * 5))
-    scores, out_of_range = served(torch.zeros(2000, 2, 2, 3, dtype=torch.uint8))
+    served = Served(Normalise((0.5,) * 3, (0.5,) * 3), Sure(), Classes(5, True), Calibration(0.7, (0.0,) * 7))
+    scores, out_of_range, outside = served(torch.zeros(2000, 2, 2, 3, dtype=torch.uint8))
     assert ((scores >= 0) & (scores <= 1)).all()
     assert ((out_of_range >= 0) & (out_of_range <= 1)).all()
+    assert torch.equal(outside.sum(1), out_of_range)
 
 
 # --- recipes

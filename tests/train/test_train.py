@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from scipy.special import softmax
 
 from components.core.bundle import read_bundle
 from components.core.errors import UserError
@@ -17,7 +16,6 @@ from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
 from components.train.job import Job, Outputs
 from components.train.loop.distributed import Processes
-from components.train.network.export import calibrate
 from components.train.network.model import Classes
 from components.train.train import train
 from components.train.watch.extra import ExtraComparison, Learned
@@ -191,19 +189,6 @@ def test_nan_stops_the_run_and_says_what_to_do(job_of, tmp_path):
     with pytest.raises(UserError, match=r"rule 'nan'.*Lower learning_rate"):
         run(job, tmp_path)
     assert not (tmp_path / "out" / "bundle").exists()
-
-
-def test_calibration_repairs_logits_that_are_too_sure_and_lean_to_one_side():
-    random = np.random.default_rng(0)
-    logits = random.normal(0, 1, (4000, 5))
-    chances = softmax(logits, axis=1)
-    counts = np.array([random.choice(5, p=chance) for chance in chances]) + 1
-    assert calibrate(3 * logits, counts).temperature == pytest.approx(3, rel=0.1)
-    fair = calibrate(logits, counts)
-    assert fair.temperature == pytest.approx(1, rel=0.1)
-    assert np.abs(fair.biases).max() < 0.15
-    leaning = calibrate(logits + np.array([0, 0, 0, 0, 1.0]), counts)
-    assert leaning.biases[4] - leaning.biases[0] == pytest.approx(-1, abs=0.25)
 
 
 def test_classes_name_zero_and_more_only_with_extra_bins():

@@ -14,9 +14,9 @@ from components.core.errors import UserError
 from components.core.files import write_whole
 from components.core.layout import state_prefix
 from components.core.place import is_address
-from components.core.store import ObjectMissing, open_store
+from components.core.store import ObjectCorrupt, ObjectMissing, open_store
 
-FILE = "checkpoint.pt"
+FILES = ("checkpoint.pt", "checkpoint-2.pt")  # written in turn, so that a damaged one leaves the one before
 _ATTEMPTS = 3
 # JSON of everything that decides the weights: the recipe's fields, the seed, digests of data, first weights and code.
 Description = dict[str, Any]
@@ -39,18 +39,19 @@ def code_digest() -> str:
 class Checkpoints:
     """Writes and reads the checkpoint of one run.
 
-    `place` is s3://bucket (the key is under the fingerprint there), a folder, or "" for none.
+    `place` is s3://bucket (the keys are under the fingerprint there), a folder, or "" for none. The last two are kept.
     """
 
     place: str
     description: Description
     interval: float = 60.0  # seconds between two checkpoints
     _written: float = field(default_factory=time.monotonic)
+    _number: int = 0  # of the last one that was written or read
 
     @property
     def where(self) -> str:
         """Address of the checkpoint, for people."""
-        return f"{self.place.rstrip('/')}/{self._key()}"
+        return self._address(_file(max(self._number, 1)))
 
     def due(self) -> bool:
         """Whether the last one is old enough for a new one."""
@@ -61,16 +62,18 @@ class Checkpoints:
         if not self.place:
             return False
         buffer = io.BytesIO()
-        torch.save({"description": json.dumps(self.description), "state": state}, buffer)
+        number = self._number + 1
+        torch.save({"description": json.dumps(self.description), "number": number, "state": state}, buffer)
         self._written = time.monotonic()
         for attempt in range(_ATTEMPTS):
             try:
-                self._put(buffer.getvalue())
+                self._put(_file(number), buffer.getvalue())
             except (UserError, OSError) as error:
                 reason = str(error)
                 if attempt + 1 < _ATTEMPTS:
                     time.sleep(2**attempt)
             else:
+                self._number = number
                 return True
         print(
             f"No checkpoint was written: {reason} Training goes on; a restart begins from the one before.", flush=True
@@ -82,41 +85,59 @@ class Checkpoints:
 
         Raises UserError when a folder holds the checkpoint of another run. A damaged one is reported and not used.
         """
-        data = self._get() if self.place else None
-        if data is None:
-            return None
-        try:
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            theirs, state = json.loads(content["description"]), content["state"]
-        except Exception as error:  # torch raises many kinds for a file that is cut off or no checkpoint
-            print(f"The checkpoint {self.where} is damaged ({type(error).__name__}); training starts anew.", flush=True)
-            return None
-        if theirs != self.description:
-            raise UserError(
-                f"The checkpoint {self.where} belongs to another run ({_difference(theirs, self.description)}); "
-                "give another folder, or remove it to start anew."
-            )
-        return state
+        found: dict[int, dict[str, Any]] = {}
+        damaged: list[str] = []
+        for name in FILES if self.place else ():
+            try:
+                data = self._get(name)
+                if data is not None:
+                    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+                    theirs, found[int(content["number"])] = json.loads(content["description"]), content["state"]
+            except (UserError, OSError) as error:
+                if not isinstance(error, ObjectCorrupt):
+                    raise
+                damaged.append(f"{self._address(name)} is damaged ({error})")
+            except Exception as error:  # torch raises many kinds for a file that is cut off or no checkpoint
+                damaged.append(f"{self._address(name)} is damaged ({type(error).__name__})")
+            else:
+                if data is not None and theirs != self.description:
+                    raise UserError(
+                        f"The checkpoint {self._address(name)} belongs to another run "
+                        f"({_difference(theirs, self.description)}); give another folder, or remove it to start anew."
+                    )
+        self._number = max(found, default=0)
+        for sentence in damaged:
+            then = "goes on from the one before" if found else "starts anew"
+            print(f"The checkpoint {sentence}; training {then}.", flush=True)
+        return found.get(self._number)
 
-    def _key(self) -> str:
-        if is_address(self.place):
-            return state_prefix("train", fingerprint(self.description)[:32]) + FILE
-        return FILE
+    def _address(self, name: str) -> str:
+        return f"{self.place.rstrip('/')}/{self._key(name)}"
 
-    def _put(self, data: bytes) -> None:
+    def _key(self, name: str) -> str:
         if is_address(self.place):
-            open_store(self.place).put(self._key(), data)
+            return state_prefix("train", fingerprint(self.description)[:32]) + name
+        return name
+
+    def _put(self, name: str, data: bytes) -> None:
+        if is_address(self.place):
+            open_store(self.place).put(self._key(name), data)
             return
-        write_whole(Path(self.place) / FILE, data, durable=True)
+        write_whole(Path(self.place) / name, data, durable=True)
 
-    def _get(self) -> bytes | None:
+    def _get(self, name: str) -> bytes | None:
         if is_address(self.place):
             try:
-                return open_store(self.place).get(self._key())
+                return open_store(self.place).get(self._key(name))
             except ObjectMissing:
                 return None
-        path = Path(self.place) / FILE
+        path = Path(self.place) / name
         return path.read_bytes() if path.is_file() else None
+
+
+def _file(number: int) -> str:
+    """Where checkpoint `number` of a run goes; the first is 1."""
+    return FILES[(number - 1) % len(FILES)]
 
 
 def _difference(theirs: Description, ours: Description) -> str:

@@ -1,6 +1,8 @@
 """Several processes of one run, as torchrun starts them. With one process every function here does nothing."""
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +12,13 @@ from typing import TypeVar
 import torch
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
+
+_FAILED = "bin-counter/failed"
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,37 @@ def joined() -> Iterator[Processes]:
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     # Rank 0 may decode for minutes while the others wait.
-    distributed.init_process_group(backend, timeout=timedelta(hours=2))
+    store, rank, number = next(rendezvous("env://", rank, number))
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=number, timeout=timedelta(hours=2))
     try:
-        yield Processes(rank, number, device)
+        with _ending_together(store, rank):
+            yield Processes(rank, number, device)
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def _ending_together(store: torch.distributed.Store, rank: int) -> Iterator[None]:
+    """Within the block, a process that fails ends all others; else they wait until a collective call times out."""
+    left, own = threading.Event(), store.clone()  # a connection of its own, because the other may be waiting
+
+    def watch() -> None:
+        while not left.wait(_LOOK_SECONDS):
+            try:
+                failed = own.check([_FAILED])
+            except Exception:  # the store ends with the process that holds it; who waits for that one is told by gloo
+                return
+            if failed and not left.is_set():
+                print(f"Process {rank} ends, because another of the run failed; that one says why.", flush=True)
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except Exception:
+        left.set()
+        store.set(_FAILED, str(rank))
+        time.sleep(3 * _LOOK_SECONDS)  # the store may end with this process, and the others have to look first
+        raise
+    finally:
+        left.set()

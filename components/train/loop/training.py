@@ -111,7 +111,13 @@ class Training:
         if not self.findings:
             self.findings = check(self._evidence(history))
         return Outcome(
-            history, self.findings, self.progress.step_losses, self.progress.gradient_norms, stopped, use.samples
+            history,
+            self.findings,
+            self.progress.step_losses,
+            self.progress.gradient_norms,
+            stopped,
+            len(history) if self.best is None else self.progress.best_epoch,
+            use.samples,
         )
 
     def _check_sizes(self) -> None:
@@ -330,6 +336,7 @@ class Training:
                 "updates": 0 if self.average is None else self.average.updates,
                 "best": self.best,
                 "random": torch.get_rng_state(),
+                "times": dict(self.times.seconds),
                 "progress": vars(self.progress),
             }
             return self.checkpoints.save(state)
@@ -345,5 +352,8 @@ class Training:
             self.average.state = {name: value.to(self.device) for name, value in state["average"].items()}
             self.average.updates = state["updates"]
         self.progress = Progress(**state["progress"])
+        self.times.seconds.update(state["times"])  # else the rules would take the time before for idle
+        for record in self.progress.history:
+            self.on_epoch(EpochRecord.model_validate(record))
         if self.processes.leads:
             print(f"Going on from {self.checkpoints.where}: step {len(self.progress.step_losses)}.", flush=True)

@@ -1,4 +1,4 @@
-"""From trained weights to the bundle's graph: the temperature, ONNX, and the check against torch."""
+"""From trained weights to the bundle's graph: ONNX, and the check against torch."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,38 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 from torch import Tensor, nn
 
-from components.core.bundle import OUT_OF_RANGE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT
+from components.core.bundle import OUT_OF_RANGE_OUTPUT, OUTSIDE_OUTPUT, PIXELS_INPUT, SCORES_OUTPUT
 from components.core.errors import UserError
-from components.train.network.model import Calibration
 
 OPSET = 18
 CHECKED_IMAGES = 64
 TOLERANCE = 1e-3
-_BIAS_PENALTY = 0.01  # by cross-validation on the real sample's validation bins
 # Larger batches gain nothing on a CPU, and their activations take a gigabyte.
 _BATCHES = {"cpu": 16, "cuda": 64}
-
-
-def calibrate(logits: NDArray[np.floating], counts: NDArray[np.int64]) -> Calibration:
-    """Temperature and biases that minimise -log of the true count's probability on validation.
-
-    Bias-corrected temperature scaling (Alexandari et al., ICML 2020). The biases mend what learning from extra bins
-    shifts: a head that also knows "more" leans towards max_count when it is asked for 1…max_count alone. They are held
-    small, because validation is. logits N×max_count, counts N; the temperature is kept within 0.05…20.
-    """
-    places, classes = np.arange(len(counts)), logits.shape[1]
-
-    def loss(values: NDArray[np.float64]) -> float:
-        scaled = logits * np.exp(-values[0]) + values[1:]
-        return float(-log_softmax(scaled, axis=1)[places, counts - 1].mean() + _BIAS_PENALTY * (values[1:] ** 2).sum())
-
-    bounds = [(np.log(0.05), np.log(20)), *[(-2.0, 2.0)] * classes]
-    found = minimize(loss, np.zeros(1 + classes), method="L-BFGS-B", bounds=bounds)
-    return Calibration(float(np.exp(found.x[0])), tuple(float(bias) for bias in found.x[1:]))
 
 
 @torch.no_grad()
@@ -77,7 +55,7 @@ def export_onnx(model: nn.Module, size: int, path: Path, outputs: tuple[str, ...
 
 def served_outputs(has_out_of_range: bool) -> tuple[str, ...]:
     """Names of a bundle's outputs, in order."""
-    return (SCORES_OUTPUT, OUT_OF_RANGE_OUTPUT) if has_out_of_range else (SCORES_OUTPUT,)
+    return (SCORES_OUTPUT, OUT_OF_RANGE_OUTPUT, OUTSIDE_OUTPUT) if has_out_of_range else (SCORES_OUTPUT,)
 
 
 def check_against_torch(

@@ -40,9 +40,9 @@ class Classes:
         """The columns of the counts 1…max_count."""
         return logits[:, 1 - self.first : 1 - self.first + self.max_count]
 
-    def out_of_range(self, probabilities: Tensor) -> Tensor:
-        """Sum N of the columns of 0 and of more than max_count; only with extra bins."""
-        return probabilities[:, 0] + probabilities[:, -1]
+    def outside(self, probabilities: Tensor) -> Tensor:
+        """Columns N×2 of 0 and of more than max_count; only with extra bins."""
+        return torch.stack([probabilities[:, 0], probabilities[:, -1]], 1)
 
 
 class Normalise(nn.Module):
@@ -104,19 +104,20 @@ class Counter(nn.Module):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns logits of the counts 1…max_count into probabilities: softmax(logits / temperature + biases)."""
+    """What turns logits of all classes into probabilities: softmax(logits / temperature + biases)."""
 
     temperature: float
     biases: tuple[float, ...]
 
-    def scores(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Probabilities N×max_count."""
+    def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Probabilities N×classes."""
         return softmax(logits / self.temperature + np.array(self.biases), axis=1).astype(np.float64)
 
 
 class Served(nn.Module):
-    """The graph that is served: pixels uint8 N×S×S×3 to probabilities of the counts 1…max_count, N×max_count, and with
-    extra classes the probability N that the bin holds 0 or more than max_count."""
+    """The graph that is served: pixels uint8 N×S×S×3 to probabilities N×max_count of the counts 1…max_count, given that
+    it is one of them; with extra classes also the probability N that the bin holds 0 or more than max_count, and N×2
+    of these two apart, empty and more."""
 
     biases: Tensor
 
@@ -126,10 +127,11 @@ class Served(nn.Module):
         self.temperature = calibration.temperature
         self.register_buffer("biases", torch.tensor(calibration.biases), persistent=False)
 
-    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Probabilities of pixels."""
-        logits = self.counter(self.normalise(pixels)) / self.temperature
-        scores = torch.softmax(self.classes.in_range(logits) + self.biases, 1)
+        logits = self.counter(self.normalise(pixels)) / self.temperature + self.biases
+        scores = torch.softmax(self.classes.in_range(logits), 1)
         if not self.classes.with_extra:
             return scores
-        return scores, self.classes.out_of_range(torch.softmax(logits, 1))
+        outside = self.classes.outside(torch.softmax(logits, 1))
+        return scores, outside.sum(1), outside

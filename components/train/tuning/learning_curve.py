@@ -67,8 +67,8 @@ def train_points(job: Job, processes: Processes, shares: Sequence[float] = SHARE
         part = replace(job, recipe=recipe, limit=0 if share == 1 else images)
         print(f"training on {images:,} of {whole:,} bins", flush=True)
         with Log(None) as log:
-            last = fit(prepare(part, processes), processes, log.epoch).outcome.history[-1]
-        points.append(Point(images, last.validation_accuracy, last.validation_loss))
+            fitted = fit(prepare(part, processes), processes, log.epoch)
+        points.append(Point(images, fitted.validation_accuracy, fitted.validation_loss))
     return points
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.core.metrics import evaluate_counts, most_probable, paired_interval
 from components.core.place import is_address
-from components.core.recipe import Recipe
+from components.core.recipe import with_fields
 from components.core.report import Report
 from components.train.job import Fitted, Job
 from components.train.records import ExtraComparison, Learned
@@ -26,7 +26,7 @@ def without_extra(job: Job, with_extra: int, extra: int) -> Job:
     # A folder holds the checkpoint of one training; in a bucket each has a key of its own.
     folder = job.checkpoints and not is_address(job.checkpoints)
     checkpoints = str(Path(job.checkpoints) / "without-extra") if folder else job.checkpoints
-    without = Recipe.model_validate(recipe.model_dump() | fields)
+    without = with_fields(recipe, fields)
     return replace(job, recipe=without, checkpoints=checkpoints, trace=None)
 
 
@@ -35,13 +35,13 @@ def compare(ours: Fitted, theirs: Fitted) -> ExtraComparison:
     rights = []
     for fitted in (ours, theirs):
         truth = fitted.prepared.data.validation.quantities
-        rights.append(most_probable(fitted.calibration.scores(fitted.logits)) == truth)
+        rights.append(most_probable(fitted.scores) == truth)
     return ExtraComparison(_learned(ours), _learned(theirs), paired_interval(*rights))
 
 
 def _learned(fitted: Fitted) -> Learned:
     data = fitted.prepared.data
-    figures = evaluate_counts(data.validation.quantities, fitted.calibration.scores(fitted.logits))
+    figures = evaluate_counts(data.validation.quantities, fitted.scores)
     epochs = len(fitted.outcome.history)
     return Learned(len(data.train), epochs, figures.accuracy, figures.rmse, figures.loss)
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.core.metrics import believable
 from components.train.job import Prepared, Result
 from components.train.records import EpochRecord, Outcome
 
@@ -93,9 +94,6 @@ def summarise(result: Result) -> None:
         print(result.extra, flush=True)
     if fitted.outcome.stopped:
         print(f"Stopped early: {fitted.outcome.stopped}.", flush=True)
-    print(
-        f"calibrated by temperature {fitted.calibration.temperature:.3f} and biases "
-        f"(ECE {fitted.ece_before:.3f}, then {fitted.ece_after:.3f}), to be served in {result.bundle.info.precision}; "
-        f"bundle {result.bundle.folder}",
-        flush=True,
-    )
+    figures = result.bundle.info.metrics
+    print(f"{fitted.calibrated} {believable(figures['ece'], figures['ece_if_calibrated'])}", flush=True)
+    print(f"To be served in {result.bundle.info.precision}; bundle {result.bundle.folder}", flush=True)
