@@ -24,6 +24,8 @@ def main() -> None:
         server = CountingServer(options, model)
         port = http_socket.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
+        runtime = model.counter.runtime
+        print(f"{runtime.name} runs the model on {runtime.device}, in {runtime.precision}")
         print(f"Serving {options.model_name} version {model.version} on http://{host}:{port}", flush=True)
         server.serve(http_socket)
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import time
 from contextlib import contextmanager
@@ -101,6 +102,7 @@ def test_an_image_has_what_it_needs_and_nothing_to_build_with(any_image):
     packages = next(any_image.root.glob("opt/bin-counter/lib/python3*/site-packages"))
     assert not [path for pattern in ONLY_FOR_BUILDING for path in packages.rglob(pattern)]
     assert not list((any_image.root / "var/cache/apt").glob("*.bin"))
+    assert stat.filemode((any_image.root / "tmp").stat().st_mode) == "drwxrwxrwt"
     files = [*(any_image.root / "opt/bin-counter").rglob("*"), *(any_image.root / DOCUMENTS).rglob("*")]
     assert not [path for path in files if path.lstat().st_uid != 0]
     assert not [path for path in files if not path.is_symlink() and not path.stat().st_mode & 0o004]
