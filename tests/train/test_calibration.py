@@ -63,11 +63,11 @@ def test_few_bins_get_a_temperature_alone_and_that_is_said():
     assert "too few" not in str(calibrate(*drawn(FEWEST_BINS)))
 
 
-@pytest.mark.parametrize("bins", [1, 2, 30, 200, 700])
+@pytest.mark.parametrize("bins", [1, 30, 400])
 def test_calibration_seldom_does_harm_to_bins_it_never_saw(bins):
     fresh, truth = drawn(4000, seed=99)
     harm = []
-    for seed in range(10):
+    for seed in range(4):
         calibration = calibrate(*drawn(bins, seed)).calibration
         harm.append(loss(calibration.probabilities(fresh), truth) - loss(softmax(fresh, axis=1), truth))
     assert np.median(harm) < (0.3 if bins < 10 else 0.01)
