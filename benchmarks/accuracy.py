@@ -19,15 +19,29 @@ from statistics import mean, stdev
 
 from pydantic import BaseModel
 
-from benchmarks.workbench import machine
+from benchmarks.machine import machine
+from benchmarks.tables import RESULTS, markdown_table, write_results
 from components.core.bundle import read_bundle
 from components.core.metrics import Evaluation
 from pipeline.local_store import HOME
 
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
 SAMPLE = "../shared/abid"
 GOAL_ACCURACY, GOAL_RMSE = 0.40, 1.12
+COLUMNS = (
+    "",
+    "training bins:",
+    "validation accuracy:",
+    "validation loss:",
+    "test accuracy (95 % interval)",
+    "always 3:",
+    "RMSE:",
+    "within one:",
+    "loss:",
+    "ECE:",
+    "out of range: AUC:",
+    "day",
+)
 
 
 class Row(BaseModel):
@@ -67,7 +81,7 @@ def run(name: str, assignments: list[str], seed: int, home: Path) -> Row:
     )
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row]) -> list[str]:
     """The results for people, in Markdown."""
     lines = [
         "# Accuracy on real photos, by seed",
@@ -76,10 +90,7 @@ def table(rows: list[Row]) -> str:
         "row looked at its test subset once, at the end; rows of one seed share it.",
         "Loss on validation is before calibration.",
         "",
-        "| | training bins | validation accuracy | validation loss | test accuracy (95 % interval) | always 3 | RMSE "
-        "| within one | loss | ECE | out of range: AUC | day |",
-        "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
-        *(_line(row) for row in rows),
+        *markdown_table(COLUMNS, [_cells(row) for row in rows]),
         "",
     ]
     for name in dict.fromkeys(row.name for row in rows):
@@ -91,13 +102,13 @@ def table(rows: list[Row]) -> str:
                 f"{100 * stdev(accuracies):.1f} points), RMSE {mean(errors):.3f}."
             )
     lines.append(f"Goal of `finetune`: {GOAL_ACCURACY:.0%} and RMSE {GOAL_RMSE}.")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _line(row: Row) -> str:
+def _cells(row: Row) -> list[str]:
     test = row.test
     low, high = test.accuracy_ci95
-    cells = [
+    return [
         f"{row.name}, seed {row.seed}",
         f"{row.training_images:,}",
         f"{row.validation_accuracy:.1%}",
@@ -111,7 +122,6 @@ def _line(row: Row) -> str:
         "" if test.out_of_range is None else f"{test.out_of_range.auc:.3f}",
         row.day,
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -135,8 +145,7 @@ def main() -> None:
         row = run(given.name or f"`{given.recipe}`", assignments, seed, given.home.resolve())
         rows = [old for old in rows if (old.name, old.seed) != (row.name, row.seed)] + [row]
         rows.sort(key=lambda one: (one.name, one.seed))
-        path.write_text(json.dumps([one.model_dump(mode="json") for one in rows], indent=1) + "\n")
-        path.with_suffix(".md").write_text(table(rows))
+        write_results("seeds", [one.model_dump(mode="json") for one in rows], table(rows))
 
 
 if __name__ == "__main__":

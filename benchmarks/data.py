@@ -12,7 +12,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -32,13 +31,14 @@ from tqdm import tqdm
 
 from benchmarks.data_table import Measured, table
 from benchmarks.data_work import IMAGES_URI, METADATA_URI, RECORDS_NAME
+from benchmarks.machine import machine
+from benchmarks.tables import write_results
 from components.core.layout import DATA_BUCKET, SOURCE_BUCKET, image_key, metadata_key
 from components.core.records import RECORDS_SCHEMA, Record, TableWriter
 from components.core.store import open_store
 from pipeline.local_store import local_store
 from tests.fakes.proxies import latency_proxy
 
-RESULTS = Path(__file__).parent / "results"
 LATENCY_SECONDS = 0.03
 WIDTH, HEIGHT = 487, 334  # the median original
 JPEG_KINDS = 50
@@ -207,21 +207,9 @@ def main() -> None:
 
 def write(runs: list[Measured], note: str) -> None:
     """results/data.json for programs, results/data.md for people."""
-    RESULTS.mkdir(exist_ok=True)
-    machine = f"{os.cpu_count()} cores ({processor()}), no accelerator"
-    today = date.today().isoformat()
-    document = {"date": today, "machine": machine, "note": note, "runs": [run.model_dump() for run in runs]}
-    (RESULTS / "data.json").write_text(json.dumps(document, indent=1) + "\n")
-    (RESULTS / "data.md").write_text(table(runs, machine, today, note))
-    print(f"written: {RESULTS / 'data.md'}")
-
-
-def processor() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+    here, today = machine(), date.today().isoformat()
+    document = {"date": today, "machine": here, "note": note, "runs": [run.model_dump() for run in runs]}
+    write_results("data", document, table(runs, here, today, note))
 
 
 if __name__ == "__main__":

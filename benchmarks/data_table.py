@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
+from benchmarks.tables import markdown_table, told
+
 FULL_SIZE = 536_434
 FULL_BYTES = 30.5e9
+COLUMNS = ("measurement", "added latency:", "items:", "seconds:", "of processor:", "items a second:", "peak MB:")
 
 
 class Measured(BaseModel):
@@ -24,30 +27,35 @@ class Measured(BaseModel):
         return self.items / self.seconds
 
 
-def table(runs: Sequence[Measured], machine: str, day: str, note: str = "") -> str:
+def table(runs: Sequence[Measured], machine: str, day: str, note: str = "") -> list[str]:
     """Markdown with a row for every goal, whether it was reached, and the single measurements."""
-    lines = [
+    return [
         "# Data",
         "",
         f"`make bench-data`, {day}, {machine}; a local store on the same machine, made objects.",
         *([note] if note else []),
         "",
-        "| what | result | goal | |",
-        "| --- | --- | --- | --- |",
-        *(f"| {what} | {result} | {goal} | {'met' if met else 'missed'} |" for what, result, goal, met in _goals(runs)),
+        *markdown_table(
+            ["what", "result", "goal", ""],
+            [(what, result, goal, told(met)) for what, result, goal, met in _goals(runs)],
+        ),
         "",
         *_on_paper(runs),
         "",
-        "| measurement | added latency | items | seconds | of processor | items a second | peak MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(
-            f"| {run.name} | {run.latency_ms} ms | {run.items:,} | {run.seconds:.2f} | {run.cpu_seconds:.2f} "
-            f"| {run.rate:,.0f} "
-            f"| {run.peak_mb:.0f} |"
-            for run in runs
-        ),
+        *markdown_table(COLUMNS, [_cells(run) for run in runs]),
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _cells(run: Measured) -> list[str]:
+    return [
+        run.name,
+        f"{run.latency_ms} ms",
+        f"{run.items:,}",
+        f"{run.seconds:.2f}",
+        f"{run.cpu_seconds:.2f}",
+        f"{run.rate:,.0f}",
+        f"{run.peak_mb:.0f}",
+    ]
 
 
 def _goals(runs: Sequence[Measured]) -> list[tuple[str, str, str, bool]]:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -18,12 +17,26 @@ from threading import Event, Thread
 import psutil
 from kfp import dsl, local
 
+from benchmarks.machine import machine
+from benchmarks.tables import RESULTS, markdown_table, told, write_results
+
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 SAMPLE = ROOT.parent / "shared" / "abid"
 # Seconds, and gigabytes or 0 for none.
 GOALS = {"drawn bins, first run": (240, 4), "10,000 real photos": (600, 0)}
 SAMPLE_SECONDS = 5.0  # adding up shared pages walks every page table, which costs the run time
+
+
+COLUMNS = (
+    "run",
+    "time",
+    "peak memory",
+    "steps executed",
+    "accuracy (95 % interval)",
+    "baseline",
+    "within one",
+    "RMSE",
+)
 
 
 @dataclass(frozen=True)
@@ -127,41 +140,38 @@ def step_overhead(repeats: int = 5) -> float:
     return sorted(times)[repeats // 2]
 
 
-def table(runs: list[Run], overhead: float) -> str:
+def table(runs: list[Run], overhead: float) -> list[str]:
     """The Markdown table for people."""
     lines = [
         "# The main job on one machine (`make bench-pipeline`)",
         "",
         f"{machine()}, {time.strftime('%Y-%m-%d')}. Time and memory of the whole run, all processes.",
         "",
-        "| run | time | peak memory | steps executed | accuracy (95 % interval) | baseline | within one | RMSE |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *markdown_table(COLUMNS, [_cells(run) for run in runs]),
     ]
-    for run in runs:
-        low, high = run.accuracy_ci95
-        lines.append(
-            f"| {run.name}: `{run.command}` | {run.seconds:.0f} s | {run.peak_gigabytes:.1f} GB | "
-            f"{', '.join(run.executed)} | {run.accuracy:.1%} ({low:.1%} to {high:.1%}), {run.n_test} bins | "
-            f"{run.baseline_accuracy:.1%} | {run.within_one:.1%} | {run.rmse:.2f} |"
-        )
     for run in runs:
         if run.name in GOALS:
             seconds, gigabytes = GOALS[run.name]
-            met = "met" if run.seconds <= seconds else "missed"
+            met = told(run.seconds <= seconds)
             lines += ["", f"{run.name}: goal {seconds} s, {met}."]
             if gigabytes:
-                lines[-1] += f" Goal {gigabytes} GB, {'met' if run.peak_gigabytes <= gigabytes else 'missed'}."
+                lines[-1] += f" Goal {gigabytes} GB, {told(run.peak_gigabytes <= gigabytes)}."
     lines += ["", f"A step without work takes {overhead:.2f} s (median of 5; goal: below 2 s).", ""]
-    return "\n".join(lines)
+    return lines
 
 
-def machine() -> str:
-    """The machine in words: cores, processor, memory."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists() and (found := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):
-        model = found[1]
-    return f"{os.cpu_count()} cores ({model}), {psutil.virtual_memory().total / 2**30:.0f} GiB, no accelerator"
+def _cells(run: Run) -> list[str]:
+    low, high = run.accuracy_ci95
+    return [
+        f"{run.name}: `{run.command}`",
+        f"{run.seconds:.0f} s",
+        f"{run.peak_gigabytes:.1f} GB",
+        ", ".join(run.executed),
+        f"{run.accuracy:.1%} ({low:.1%} to {high:.1%}), {run.n_test} bins",
+        f"{run.baseline_accuracy:.1%}",
+        f"{run.within_one:.1%}",
+        f"{run.rmse:.2f}",
+    ]
 
 
 def rows(folder: Path, sample: Path) -> dict[str, Callable[[], Run]]:
@@ -184,7 +194,6 @@ def main() -> None:
     parser.add_argument("--sample", type=Path, default=SAMPLE, help="folder of the real sample; left out if absent")
     parser.add_argument("--row", action="append", help="run only the rows whose name has this in it")
     arguments = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
     kept = RESULTS / "pipeline.json"
     runs = {run["name"]: Run(**run) for run in json.loads(kept.read_text())["runs"]} if kept.exists() else {}
     overhead = step_overhead()
@@ -200,8 +209,7 @@ def main() -> None:
                 "step_overhead_seconds": round(overhead, 3),
                 "runs": [asdict(run) for run in runs.values()],
             }
-            kept.write_text(json.dumps(record, indent=2) + "\n")
-            (RESULTS / "pipeline.md").write_text(table(list(runs.values()), overhead))
+            write_results("pipeline", record, table(list(runs.values()), overhead))
 
 
 if __name__ == "__main__":

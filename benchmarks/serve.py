@@ -25,15 +25,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.machine import machine
 from benchmarks.serving.bundles import make_bundles
 from benchmarks.serving.load import Target, at_rate, quantile, saturate
 from benchmarks.serving.servers import Started, bentoml, litserve, ours, running, stock
+from benchmarks.tables import RESULTS, markdown_table, told, write_results
 from components.core.bundle import Bundle, Precision
 from components.core.pixels import decode_squashed
 from components.core.runtime import Runtime, open_runtime
 from drawn.bins import draw_bins
 
-RESULTS = Path(__file__).parent / "results"
 ORIGINALS = Path(__file__).parent.parent.parent / "shared" / "abid" / "originals.tar"
 PHOTOS = 300  # under load
 COMPARED = 500  # whose answers are compared with evaluate's
@@ -303,10 +304,9 @@ def growth(backbone: str, found: Measurements) -> Row:
 def write(rows: list[Row], found: Measurements, origin: str, arguments: argparse.Namespace) -> None:
     """serve.json for programs, serve.md for people."""
     folder: Path = arguments.results
-    folder.mkdir(parents=True, exist_ok=True)
     setting: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{CORES} cores {processor()}, no accelerator",
+        "machine": machine(),
         "python": platform.python_version(),
         "photos": f"{PHOTOS} {origin}",
         "connections": CONNECTIONS,
@@ -316,7 +316,6 @@ def write(rows: list[Row], found: Measurements, origin: str, arguments: argparse
     }
     late = found.median(f"{BACKBONES[0]} ours f32 generator late at 70 %, p99")
     content = {"setting": setting, "rows": [vars(row) for row in rows], "figures": found.values}
-    (folder / "serve.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     lines = [
         "# Serving",
         "",
@@ -326,16 +325,14 @@ def write(rows: list[Row], found: Measurements, origin: str, arguments: argparse
         f"it sends at even times and was itself late by {late * 1e3:.1f} ms (p99), which counts as time of the",
         f"answer. Load average {setting['load_average']:.0f}.",
         "",
-        "| what | ours | other | ratio | goal | met |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {r.what} | {r.ours} | {r.other} | {r.ratio:.2f} | {r.goal} | {'yes' if r.met else '**no**'} |"
-            for r in rows
+        *markdown_table(
+            ["what", "ours", "other", "ratio", "goal", ""],
+            [(row.what, row.ours, row.other, f"{row.ratio:.2f}", row.goal, told(row.met)) for row in rows],
         ),
         "",
     ]
     lines += soak_lines(folder / "soak.json")
-    (folder / "serve.md").write_text("\n".join(lines))
+    write_results("serve", content, lines, folder)
     print("\n".join(lines))
 
 
@@ -351,14 +348,6 @@ def soak_lines(path: Path) -> list[str]:
         f"memory {soak['memory_start_mb']:.0f} MB after a tenth of it, {soak['memory_end_mb']:.0f} MB at the end.",
         "",
     ]
-
-
-def processor() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

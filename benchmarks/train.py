@@ -29,8 +29,10 @@ from pydantic import BaseModel
 from torch import nn
 
 from benchmarks import train_gpu
+from benchmarks.machine import machine
+from benchmarks.tables import RESULTS, markdown_table, told, write_results
 from benchmarks.train_plain import train_plainly
-from benchmarks.workbench import Bins, Row, drawn_bins, machine, made_bins
+from benchmarks.workbench import Bins, Row, drawn_bins, made_bins
 from components.core.bundle import read_bundle
 from components.core.defaults import BACKBONE
 from components.core.metrics import proportion_interval
@@ -46,7 +48,6 @@ from components.train.train import train
 from pipeline.local_store import local_store
 
 Step = Callable[[], None]
-RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 
 
@@ -249,23 +250,21 @@ def resident_memory(sizes: Sizes, folder: Path) -> Row:
     )
 
 
-def table(rows: Sequence[Row], ingredients: Sequence[Sequence[str]], head: dict[str, str]) -> str:
+def table(rows: Sequence[Row], ingredients: Sequence[Sequence[str]], head: dict[str, str]) -> list[str]:
     """The results for people, in Markdown."""
-    said = {True: "met", False: "missed", None: ""}
     lines = [
         "# Training speed",
         "",
         f"`make bench-train`, {head['date']}, {head['machine']}. Alternatives ran in the same run.",
         "",
-        "| what | result | goal | |",
-        "| --- | --- | --- | --- |",
-        *(f"| {row.what} | {row.result} | {row.goal} | {said[row.met]} |" for row in rows),
+        *markdown_table(
+            ["what", "result", "goal", ""], [(row.what, row.result, row.goal, told(row.met)) for row in rows]
+        ),
     ]
     if ingredients:
         lines += ["", "What makes a `finetune` step faster on a CPU (batch 32, 224 px):", ""]
-        lines += ["| | images a second | times plain |", "| --- | ---: | ---: |"]
-        lines += [f"| {' | '.join(row)} |" for row in ingredients]
-    return "\n".join(lines) + "\n"
+        lines += markdown_table(["", "images a second:", "times plain:"], ingredients)
+    return lines
 
 
 def measure(part: str, sizes: Sizes, folder: Path) -> Part:
@@ -290,17 +289,15 @@ def measure(part: str, sizes: Sizes, folder: Path) -> Part:
 def write(parts: dict[str, Part]) -> None:
     """Write the results of these parts, and of those measured before."""
     path = RESULTS / "train.json"
-    path.parent.mkdir(exist_ok=True)
     known = json.loads(path.read_text()) if path.exists() else {"parts": {}}
     merged = {name: Part.model_validate(part) for name, part in known["parts"].items()} | parts
     # The rows of a GPU name it themselves, and the others may be from a machine without.
     here = {"machine": machine(), "date": date.today().isoformat()}
     head = {name: known[name] for name in here} if "machine" in known and set(parts) == {"gpu"} else here
     content = head | {"parts": {name: merged[name].model_dump() for name in PARTS if name in merged}}
-    path.write_text(json.dumps(content, indent=1) + "\n")
     rows = [row for name in PARTS for row in (merged[name].rows if name in merged else _unmeasured(name))]
     ingredients = merged["finetune"].ingredients if "finetune" in merged else []
-    path.with_suffix(".md").write_text(table(rows, ingredients, head))
+    write_results("train", content, table(rows, ingredients, head))
 
 
 def _unmeasured(part: str) -> list[Row]:

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from benchmarks.machine import machine
 from benchmarks.train_plain import Photos
-from benchmarks.workbench import Bins, Row, machine
+from benchmarks.workbench import Bins, Row
 from components.core.defaults import BACKBONE
 from components.core.recipe import Recipe, choose_recipe
 from components.train.job import Job, Prepared

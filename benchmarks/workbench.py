@@ -3,14 +3,11 @@
 import hashlib
 import io
 import json
-import os
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import psutil
 from PIL import Image
 from pydantic import BaseModel
 
@@ -96,17 +93,3 @@ def made_bins(numbers: tuple[int, int, int], folder: Path) -> Bins:
     return store_bins(
         ((f"{place:05d}", made[place % len(made)], place % 5 + 1, side) for place, side in enumerate(sides)), folder
     )
-
-
-def machine() -> str:
-    """The machine in words: cores, processor, memory, GPU."""
-    import torch  # takes seconds
-
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = models[0] if models else name
-    memory = psutil.virtual_memory().total / 2**30
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no accelerator"
-    return f"{os.cpu_count()} cores {name}, {memory:.0f} GiB, {gpu}"

@@ -2,6 +2,8 @@
 
 import argparse
 import ast
+import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +22,27 @@ def entry_points() -> Iterator[tuple[str, str]]:
             yield name, (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
+def check() -> None:
+    """Have every entry point explain itself: what it imports must be here, and may be read."""
+    for name, _ in entry_points():
+        sys.argv = [name, "--help"]
+        try:
+            runpy.run_module(name, run_name="__main__")
+        except SystemExit as end:
+            if end.code:
+                raise
+
+
 def main() -> None:
-    """Print the entry points; with --names their names alone, one a line."""
+    """Print the entry points, or check them."""
     parser = argparse.ArgumentParser(prog="python -m components", description=__doc__)
-    parser.add_argument("--names", action="store_true", help="print the names alone")
-    names_only = parser.parse_args().names
-    if not names_only:
-        print("Give the name of what is to run as the first argument; each explains itself with --help.\n")
+    parser.add_argument("--check", action="store_true", help="have each of them print its help")
+    if parser.parse_args().check:
+        check()
+        return
+    print("Give the name of what is to run as the first argument; each explains itself with --help.\n")
     for name, purpose in entry_points():
-        print(name if names_only else f"  {name:<28} {purpose}")
+        print(f"  {name:<28} {purpose}")
 
 
 if __name__ == "__main__":

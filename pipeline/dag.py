@@ -1,4 +1,4 @@
-"""The DAG: ingest_metadata → split → download → train → evaluate → gate → deploy.
+"""The DAG: choose_recipe → ingest_metadata → split → download → train → evaluate → gate → deploy.
 
 On a cluster `champion` looks first at what is so now, and `summarise` tells at the end how it went.
 """
@@ -9,6 +9,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from components.champion.component import champion as find_champion
+from components.choose_recipe.component import choose_recipe
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, reference
 from components.core.run import CHANGED
 from components.deploy.component import deploy
@@ -22,7 +23,7 @@ from components.train.component import train
 from components.train_job.component import train_job
 from pipeline.parameters import Parameters
 from pipeline.resources import TRAIN_IMAGE_STEPS, GpuPool, Placement
-from pipeline.tuning import choose_overrides
+from pipeline.tuning import choose_by_trials
 
 PIPELINE_NAME = "bin-counter"
 DESCRIPTION = "Learns to count the items in a bin from its photo, and deploys it."
@@ -97,10 +98,19 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             if placement is not None:
                 placement.apply(task, step, pool)
 
-        def steps(state: Any, rival: Any, made_from: Any) -> Outputs:
+        def choose() -> dsl.PipelineTask:
+            task = choose_recipe(
+                recipe=recipe, epochs=epochs, image_size=image_size, backbone=backbone, overrides=overrides
+            )
+            place(task, "choose_recipe")
+            return task
+
+        def steps(chosen: dsl.PipelineTask, state: Any, rival: Any, made_from: Any) -> Outputs:
             ingested = ingest_metadata(
                 source=source, snapshot=state, limit=limit, max_count=max_count, seed=seed, data_uri=data_uri
             )
+            if placement is None:
+                ingested.after(chosen)
             place(ingested, "ingest_metadata")
             divided = split(
                 records=ingested.outputs["records"],
@@ -118,17 +128,14 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             training = {
                 "shard_index": fetched.outputs["shard_index"],
                 "splits": divided.outputs["splits"],
-                "recipe": recipe,
-                "epochs": epochs,
-                "image_size": image_size,
-                "backbone": backbone,
+                # Only training takes it: what comes before stays as it is when the recipe changes.
+                "recipe": chosen.output,
                 "weights": weights,
-                "overrides": overrides,
                 "max_count": max_count,
                 "seed": seed,
                 "data_uri": data_uri,
             }
-            training |= choose_overrides(tune, trials, training, place)._asdict()
+            training |= choose_by_trials(tune, trials, training, place)._asdict()
             if placement is not None and placement.train_on == "trainjob":
                 trained = train_job(**training, **placement.train_job_arguments(train_image, pool))
                 place(trained, "train_job")
@@ -181,10 +188,11 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             )
 
         if placement is None:
-            return steps(snapshot, champion, run)
+            return steps(choose(), snapshot, champion, run)
         ended = summarise(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, models_uri=models_uri)
         place(ended, "summarise")
         with dsl.ExitHandler(ended, name="run"):
+            chosen = choose()
             found = find_champion(
                 given=champion,
                 snapshot=snapshot,
@@ -212,10 +220,10 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
                 models_uri=models_uri,
                 pipeline_image=pipeline_image,
                 train_image=train_image,
-            )
+            ).after(chosen)
             place(found, "champion")
             with dsl.If(found.outputs["news"] == CHANGED, name="changed"):
-                steps(found.outputs["snapshot"], found.outputs["version"], found.outputs["run"])
+                steps(chosen, found.outputs["snapshot"], found.outputs["version"], found.outputs["run"])
         return None
 
     # KFP gives out nothing from within an exit handler; on a cluster the artifacts are in the run's page.

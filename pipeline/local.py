@@ -136,7 +136,9 @@ def _no_process_left() -> Iterator[None]:
 def _digest(image: str) -> str:
     """Digest of the code that `image` would hold: a change of it re-does the steps that run in it."""
     steps = (
-        ["train"] if image == TRAIN_IMAGE else ["ingest_metadata", "split", "download", "evaluate", "gate", "deploy"]
+        ["train"]
+        if image == TRAIN_IMAGE
+        else ["choose_recipe", "ingest_metadata", "split", "download", "evaluate", "gate", "deploy"]
     )
     folders = [REPOSITORY / "components" / name for name in ["core", *steps]]
     digest = hashlib.sha256((REPOSITORY / "requirements" / "dev.txt").read_bytes())

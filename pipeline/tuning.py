@@ -12,16 +12,16 @@ INPUTS = ("shard_index", "splits")
 
 
 class Chosen(NamedTuple):
-    """Channels of what the final training takes: its overrides, and the trials as JSON for its report."""
+    """Channels of what the final training takes: its recipe, and the trials as JSON for its report."""
 
-    overrides: Any
+    recipe: Any
     study: Any
 
 
-def choose_overrides(
+def choose_by_trials(
     tune: Any, trials: Any, training: dict[str, Any], place: Callable[[dsl.PipelineTask, str], None]
 ) -> Chosen:
-    """The overrides that were given and no trials, or with `tune` the best trial's and all of them.
+    """The recipe that was given and no trials, or with `tune` the best trial's and all of them.
 
     `training` holds the arguments of `train`; `place` puts each task where it runs. Without `tune` the loop has one
     pass that trains nothing: a choice by `dsl.If` and `dsl.OneOf` fails on Kubeflow as soon as the cache answers for
@@ -34,6 +34,6 @@ def choose_overrides(
         inputs = {name: training[name] for name in (*INPUTS, "data_uri")}
         tried = tune_trial(trial=trial, **inputs)
         place(tried, "tune_trial")
-    selected = tune_select(results=dsl.Collected(tried.outputs["result"]), overrides=training["overrides"])
+    selected = tune_select(results=dsl.Collected(tried.outputs["result"]), recipe=training["recipe"])
     place(selected, "tune_select")
     return Chosen(*(selected.outputs[name] for name in Chosen._fields))

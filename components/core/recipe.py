@@ -1,13 +1,22 @@
-"""Recipes: everything that decides how a model is trained, as one typed config each."""
+"""Recipes: everything that decides how a model is trained, as one typed config each, and the one rule that chooses.
+
+Every door to a training calls `choose_recipe`: `make pipeline` and `make submit` before anything is sent, the first
+step of the DAG for runs that were made elsewhere, and the steps that are run by hand. No door needs torch for it.
+"""
 
 import json
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from components.core.backbones import BackboneEntry, find_backbone
 from components.core.defaults import BACKBONE
 from components.core.errors import UserError
 from components.core.validation import first_problem
+
+RecipeName = Literal["original", "frozen", "finetune"]
+SMALLEST_SIZE, LARGEST_SIZE = 32, 1024  # of photos, in pixels
+MOST_EPOCHS = 10_000
 
 
 class Recipe(BaseModel):
@@ -15,10 +24,10 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: Literal["original", "frozen", "finetune"]
+    name: RecipeName
     backbone: str = Field(min_length=1)
-    image_size: int = Field(ge=32, le=1024)
-    epochs: int = Field(ge=1, le=10_000)
+    image_size: int = Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
     minimum_steps: int = Field(default=0, ge=0, description="on little data, epochs are added up to this many steps")
     batch_size: int = Field(default=32, ge=1, le=65_536)
     train_backbone: bool = Field(description="train all layers; false trains the head on features computed once")
@@ -77,7 +86,17 @@ class Recipe(BaseModel):
         train-test resolution discrepancy, 2019).
         """
         small = epoch < round(self.small_epochs_share * epochs)
-        scale = self.small_scale if small else self.training_scale
+        return self._scaled(self.small_scale if small else self.training_scale)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Every size that the network sees, rising: in training, and when it serves."""
+        if not self.train_backbone:
+            return (self.image_size,)
+        scales = (self.training_scale, *([self.small_scale] if self.small_epochs_share else []))
+        return tuple(sorted({self.image_size, *(self._scaled(scale) for scale in scales)}))
+
+    def _scaled(self, scale: float) -> int:
         return self.image_size if scale == 1 else max(32, round(self.image_size * scale / 32) * 32)
 
 
@@ -133,21 +152,55 @@ RECIPES = {recipe.name: recipe for recipe in (_ORIGINAL, _FROZEN, _FINETUNE)}
 def choose_recipe(name: str, epochs: int = 0, image_size: int = 0, backbone: str = "", overrides: str = "{}") -> Recipe:
     """The named recipe with fields replaced: 0 and "" keep the recipe's own; `overrides` is a JSON object of fields.
 
-    Raises UserError for an unknown name or field and for a value out of its range.
+    Raises UserError for an unknown name, field or backbone, for a value out of its range, for overrides that contradict
+    what was given by name, and for a backbone that takes one size only where the recipe needs another.
     """
     if name not in RECIPES:
         raise UserError(f"There is no recipe '{name}'; choose one of {', '.join(RECIPES)}.")
+    by_name = {"epochs": epochs, "image_size": image_size, "backbone": backbone}
+    given = {field: value for field, value in by_name.items() if value}
+    fields = _read_overrides(overrides)
+    for field, value in given.items():
+        if field in fields and fields[field] != value:
+            raise UserError(
+                f"{field.upper()}={value} and {json.dumps({field: fields[field]})} in OVERRIDES contradict each other; "
+                "give one of them."
+            )
+    recipe = _validated(RECIPES[name].model_dump() | given | fields)
+    _check_sizes(recipe, find_backbone(recipe.backbone))
+    return recipe
+
+
+def read_recipe(text: str) -> Recipe:
+    """A whole recipe from the JSON that `Recipe.model_dump_json` wrote. Raises UserError for anything else."""
+    return _validated(_json_object(text, "The recipe cannot be read", "give JSON as the step choose_recipe writes it."))
+
+
+def with_fields(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
+    """A recipe with some fields replaced. Raises UserError for a value that cannot be."""
+    return _validated(recipe.model_dump() | fields)
+
+
+def _read_overrides(text: str) -> dict[str, Any]:
+    fields = _json_object(
+        text or "{}", "The overrides are not a JSON object", 'write fields of a recipe like {"learning_rate": 0.01}.'
+    )
+    if "name" in fields:
+        raise UserError("The overrides cannot hold a recipe's name; choose it by RECIPE.")
+    return fields
+
+
+def _json_object(text: str, complaint: str, advice: str) -> dict[str, Any]:
     try:
-        fields = json.loads(overrides or "{}")
+        fields = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f'The overrides are not JSON ({error}); write them like {{"learning_rate": 0.01}}.') from error
-    if not isinstance(fields, dict) or "name" in fields:
-        raise UserError('The overrides must be a JSON object of recipe fields, like {"learning_rate": 0.01}.')
-    given = {"epochs": epochs, "image_size": image_size, "backbone": backbone}
-    return _validated(RECIPES[name].model_dump() | {key: value for key, value in given.items() if value} | fields)
+        raise UserError(f"{complaint} ({error}); {advice}") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{complaint}; {advice}")
+    return fields
 
 
-def _validated(fields: dict[str, object]) -> Recipe:
+def _validated(fields: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
@@ -157,3 +210,16 @@ def _validated(fields: dict[str, object]) -> Recipe:
             raise UserError(f"A recipe has no field '{field}'; it has {', '.join(Recipe.model_fields)}.") from error
         given = f"{field}={problem.value} is refused: " if field else ""
         raise UserError(f"The recipe cannot be used: {given}{problem.message}.") from error
+
+
+def _check_sizes(recipe: Recipe, backbone: BackboneEntry) -> None:
+    fixed = backbone.fixed_size
+    if fixed is None or recipe.sizes == (fixed,):
+        return
+    sizes = ", ".join(str(size) for size in recipe.sizes)
+    constant = {"training_scale": 1, "small_epochs_share": 0} if len(recipe.sizes) > 1 else {}
+    advice = f" OVERRIDES='{json.dumps(constant)}'" if constant else ""
+    raise UserError(
+        f"The backbone '{recipe.backbone}' takes photos of {fixed} px only, and this recipe shows it {sizes} px; "
+        f"add IMAGE_SIZE={fixed}{advice}, or take another backbone."
+    )

@@ -18,6 +18,7 @@ _DRIVER = "-driver"
 _EXECUTOR = "executor"
 _CACHED = "'true != true'"  # Argo's condition on KFP's answer to whether the cache has the outputs
 # Argo's words while a kubelet does what it always does before a container runs.
+WORDLESS = "without a word"
 _STARTING = ("ContainerCreating", "PodInitializing")
 
 
@@ -28,6 +29,7 @@ class State(StrEnum):
     RUNS = "runs"
     CACHED = "unchanged, taken from an earlier run"
     DONE = "done"
+    BROKE = "ended badly"  # and Argo has still to decide whether another attempt follows
     FAILED = "FAILED"
 
 
@@ -110,7 +112,7 @@ def _step(path: tuple[str, ...], nodes: list[_Node]) -> Step:
     ended = not over or over[-1].phase in ("Failed", "Error")
     lost = tuple(_sentence(pod.message) for pod in pods[:-1])
     state, message = _state(last, ended)
-    if state is State.WAITS and last.phase != "Pending":
+    if state is State.WAITS and last.phase == "Error":
         lost = (*lost, _sentence(last.message))
     return _made(path, last, state, message, lost)
 
@@ -121,8 +123,12 @@ def _state(pod: _Node, ended: bool) -> tuple[State, str]:
         return State.DONE, ""
     if pod.phase == "Running":
         return State.RUNS, ""
-    if pod.phase in ("Failed", "Error"):
-        return (State.FAILED, _sentence(pod.message)) if ended else (State.WAITS, "for its next attempt")
+    if pod.phase in ("Failed", "Error") and ended:
+        return State.FAILED, _sentence(pod.message)
+    if pod.phase == "Failed":
+        return State.BROKE, _sentence(pod.message)
+    if pod.phase == "Error":
+        return State.WAITS, "for its next attempt"
     return State.WAITS, _waiting(pod.message)
 
 
@@ -160,4 +166,4 @@ def _sentence(message: str) -> str:
     match = _EXIT.match(message.strip())
     if match is None:
         return message.strip()
-    return match[2].strip() if match[2] else f"it ended with exit code {match[1]} and without a word; see its log"
+    return match[2].strip() if match[2] else f"it ended with exit code {match[1]} and {WORDLESS}; see its log"

@@ -11,14 +11,17 @@ def main() -> None:
     """Read the arguments and run the step."""
     arguments = _parser().parse_args()
     with reported():
-        from components.core.recipe import choose_recipe
+        from components.core.recipe import choose_recipe, read_recipe
         from components.train.job import Job, Outputs
         from components.train.loop.distributed import joined
         from components.train.train import train
         from components.train.trials import read_trials
 
-        recipe = choose_recipe(
-            arguments.recipe, arguments.epochs, arguments.image_size, arguments.backbone, arguments.overrides
+        given = arguments
+        recipe = (
+            read_recipe(given.whole_recipe)
+            if given.whole_recipe
+            else choose_recipe(given.recipe, given.epochs, given.image_size, given.backbone, given.overrides)
         )
         job = Job(
             arguments.shard_index,
@@ -49,8 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=0, help="0: the recipe's own")
     parser.add_argument("--image-size", type=int, default=0, help="pixels; 0: the recipe's own")
     parser.add_argument("--backbone", default="", help="a torchvision ResNet or any timm model; default: the recipe's")
-    parser.add_argument("--weights", default="", help="file or s3:// address of the backbone's first weights; 'random'")
     parser.add_argument("--overrides", default="{}", help='JSON of recipe fields, like {"learning_rate": 0.01}')
+    parser.add_argument(
+        "--whole-recipe", default="", help="JSON of all fields, as choose_recipe gives it, instead of the ones above"
+    )
+    parser.add_argument("--weights", default="", help="file or s3:// address of the backbone's first weights; 'random'")
     parser.add_argument("--study", default="", help="JSON of the trials that chose the overrides, for the report")
     parser.add_argument("--max-count", type=int, default=MAX_COUNT)
     parser.add_argument("--seed", type=int, default=SEED)

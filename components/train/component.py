@@ -11,11 +11,7 @@ def train(
     shard_index: Input[Artifact],
     splits: Input[Dataset],
     recipe: str,
-    epochs: int,
-    image_size: int,
-    backbone: str,
     weights: str,
-    overrides: str,
     study: str,
     max_count: int,
     seed: int,
@@ -24,21 +20,19 @@ def train(
     report: Output[HTML],
     curves: Output[Artifact],
 ) -> None:
-    """Train a model and write its bundle; 0 and "" leave a field to the recipe, `overrides` is JSON of fields."""
+    """Train a model and write its bundle; `recipe` is the whole one, as choose_recipe gives it."""
     from pathlib import Path
 
     from components.core.errors import reported
 
     with reported():
-        from components.core.recipe import choose_recipe
+        from components.core.recipe import read_recipe
         from components.train.job import Job, Outputs
         from components.train.loop.distributed import joined
         from components.train.train import train
         from components.train.trials import read_trials
 
-        chosen = choose_recipe(recipe, epochs, image_size, backbone, overrides)
-        trials = read_trials(study)
-        paths = Path(shard_index.path), Path(splits.path)
-        job = Job(*paths, chosen, max_count, seed, weights, data_uri, data_uri, study=trials)
+        paths, trials = (Path(shard_index.path), Path(splits.path)), read_trials(study)
+        job = Job(*paths, read_recipe(recipe), max_count, seed, weights, data_uri, data_uri, study=trials)
         with joined() as processes:
             train(job, Outputs(Path(bundle.path), Path(report.path), Path(curves.path)), processes)

@@ -1,12 +1,12 @@
 """The trials of a study: which there are, what they came to, and how a report shows it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from components.core.errors import UserError
+from components.core.recipe import read_recipe, with_fields
 from components.core.report import SERIES, Report, new_axes
 from components.core.validation import first_problem
 
@@ -21,12 +21,8 @@ class Trial(BaseModel):
 
     number: int
     trials: int
-    recipe: str
-    epochs: int
-    image_size: int
-    backbone: str
+    recipe: str  # JSON of the whole one
     weights: str
-    overrides: str
     max_count: int
     seed: int
 
@@ -56,7 +52,7 @@ class TrialResult(BaseModel):
     reason: str = ""
 
     @property
-    def overrides(self) -> dict[str, float | int]:
+    def fields(self) -> dict[str, float | int]:
         """The fields of the recipe that this trial tried."""
         return {"learning_rate": self.learning_rate, "batch_size": self.batch_size}
 
@@ -83,11 +79,11 @@ def read_results(paths: Sequence[Path]) -> list[TrialResult]:
     return sorted(results, key=lambda result: result.trial)
 
 
-def chosen_overrides(results: Sequence[TrialResult], overrides: str) -> str:
-    """The overrides that the final model is trained with: those given, and over them the best trial's, if any."""
+def chosen_recipe(results: Sequence[TrialResult], recipe: str) -> str:
+    """JSON of the recipe that the final model is trained with: the one given, with the best trial's values, if any."""
     if not results:
-        return overrides
-    return json.dumps({**json.loads(overrides or "{}"), **best_of(results).overrides})
+        return recipe
+    return with_fields(read_recipe(recipe), best_of(results).fields).model_dump_json()
 
 
 def write_study(results: Sequence[TrialResult], path: Path) -> None:
@@ -96,7 +92,7 @@ def write_study(results: Sequence[TrialResult], path: Path) -> None:
     if results:
         draw_study(report, results)
     else:
-        report.text("No study was asked for: the model is trained with the overrides as given.")
+        report.text("No study was asked for: the model is trained with the recipe as given.")
     report.write(path)
 
 

@@ -17,17 +17,7 @@ POLL_SECONDS = 10.0
 UNSCHEDULABLE_SECONDS = 900.0
 PULL_SECONDS = 180.0
 PATIENCE_SECONDS = 600.0  # with an API server that is away
-TRAINING = (
-    "recipe",
-    "epochs",
-    "image_size",
-    "backbone",
-    "weights",
-    "overrides",
-    "study",
-    "max_count",
-    "seed",
-)
+TRAINING = ("weights", "study", "max_count", "seed")
 
 
 @dataclass(frozen=True)
@@ -53,6 +43,7 @@ def launch_from_component(given: dict[str, Any]) -> None:
         memory=given["memory"],
         shm_size=given["shm_size"],
         timeout=given["timeout"],
+        queue=given["queue"],
     )
     inputs = {name: Path(given[name].path) for name in ("shard_index", "splits")}
     outputs = {name: Path(given[name].path) for name in ("bundle", "report", "curves")}
@@ -62,7 +53,7 @@ def launch_from_component(given: dict[str, Any]) -> None:
 def training_arguments(given: dict[str, Any]) -> list[str]:
     """The command line of components.train for the parameters of the component."""
     words = [f"--{name.replace('_', '-')}={given[name]}" for name in TRAINING]
-    return [*words, f"--checkpoints={given['data_uri']}"]
+    return [f"--whole-recipe={given['recipe']}", *words, f"--checkpoints={given['data_uri']}"]
 
 
 def launch(

@@ -30,7 +30,7 @@ USERS = f"""{ADMIN},admin,1,system:masters
 {STEPS},system:serviceaccount:kubeflow:bin-counter-pipeline,2,"system:serviceaccounts,system:serviceaccounts:kubeflow"
 """
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
-START_SECONDS = 60
+START_SECONDS = 240
 
 
 @dataclass(frozen=True)

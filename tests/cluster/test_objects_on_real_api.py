@@ -102,6 +102,7 @@ def test_pod_security_refuses_a_pod_that_is_not_restricted(control_plane):
 @pytest.fixture
 def jobs(control_plane):
     control_plane.apply("train-jobs/local")
+    control_plane.kubectl("create", "serviceaccount", "other", f"--namespace={NAMESPACE}")
     time.sleep(1)  # until the admission policies are in force
     return Jobs(Cluster(client.ApiClient(control_plane.configuration(STEPS))), NAMESPACE)
 
@@ -165,12 +166,12 @@ def test_a_train_job_that_reaches_for_more_is_refused(jobs, attack):
 
 
 PODS = {
-    "account": ({"serviceAccountName": "default"}, {}, "runs as bin-counter-train"),
+    "account": ({"serviceAccountName": "other"}, {}, "runs as bin-counter-train"),
     "secret": ({}, {"env": [SECRET]}, "reads no Secret but bin-counter-store"),
     "all of a secret": ({}, {"envFrom": [{"secretRef": {"name": "other"}}]}, "reads no Secret but bin-counter-store"),
     "secret volume": ({"volumes": [{"name": "x", "secret": {"secretName": "other"}}]}, {}, "no volume but one of its"),
     "host path": ({"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}, {}, "no volume but one of its|PodSecurity"),
-    "privileged": ({}, {"securityContext": {"privileged": True}}, "violates PodSecurity"),
+    "privileged": ({}, {"securityContext": {"privileged": True}}, "PodSecurity|by cluster policy"),
 }
 
 

@@ -103,6 +103,13 @@ TAINT = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
             TAINT,
             {"k8s.amazonaws.com/accelerator", "karpenter.k8s.aws/instance-gpu-name"},
         ),
+        (
+            "aks",
+            "1",
+            {"kubernetes.azure.com/accelerator": "nvidia"},
+            [*TAINT, {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}],
+            {"kubernetes.azure.com/accelerator"},
+        ),
         ("onprem", "1", {}, TAINT, {"nvidia.com/gpu.present"}),
         ("cpu", "0", {}, [], set()),
     ],
@@ -123,7 +130,7 @@ def test_presets_say_what_these_clusters_label_and_taint(compile_for, preset, co
     assert labels == kept_off
 
 
-@pytest.mark.parametrize("preset", ["gke", "eks", "onprem"])
+@pytest.mark.parametrize("preset", ["gke", "eks", "aks", "onprem"])
 def test_cpu_steps_stay_off_the_gpu_pool(compile_for, preset):
     ir, executors = compile_for(preset_name=preset)
     training = {"exec-train", "exec-tune-trial"}
@@ -221,11 +228,12 @@ def test_images_are_parameters_of_the_pipeline(compile_for):
 
 
 def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(compile_for):
-    ir, executors = compile_for(preset_name="eks", train_on="trainjob", nodes=2)
+    ir, executors = compile_for(preset_name="eks", train_on="trainjob", nodes=2, queue="gpus")
     assert "exec-train" not in executors
     task = tasks(ir)["train-job"]
     inputs = task["inputs"]["parameters"]
     assert inputs["nodes"]["runtimeValue"]["constant"] == 2
+    assert inputs["queue"]["runtimeValue"]["constant"] == "gpus"
     assert "gpu_node_selector" in str(inputs["node_selector"])
     assert "train_image" in str(inputs["image"])
     # The launcher is a small CPU task.
@@ -236,8 +244,9 @@ def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(com
     ("options", "sentence"),
     [
         ({"nodes": 2}, "nodes=2 needs train_on=trainjob"),
+        ({"queue": "gpus"}, "queue=gpus needs train_on=trainjob"),
         ({"nodes": 0, "train_on": "trainjob"}, "nodes=0 cannot be used"),
-        ({"preset_name": "aks"}, "There is no preset aks; choose one of cpu, gke, eks, onprem."),
+        ({"preset_name": "doks"}, "There is no preset doks; choose one of cpu, gke, eks, aks, onprem."),
         ({"train_on": "pods"}, "choose pod or trainjob"),
     ],
 )

@@ -86,7 +86,7 @@ def digest(tmp_path: Path) -> Callable[..., str]:
         ("colour", '"""A colour."""', '"""A hue."""'),
     ],
 )
-def test_what_makes_nothing_else_changes_no_digest(digest, module: str, old: str, new: str) -> None:
+def test_what_makes_nothing_else_changes_no_digest(digest: Callable[..., str], module: str, old: str, new: str) -> None:
     assert digest(module, old, new) == digest()
 
 
@@ -101,5 +101,7 @@ def test_what_makes_nothing_else_changes_no_digest(digest, module: str, old: str
         ("colour", 'b"red"', 'b"blue"'),
     ],
 )
-def test_what_makes_something_else_changes_the_digest(digest, module: str, old: str, new: str) -> None:
+def test_what_makes_something_else_changes_the_digest(
+    digest: Callable[..., str], module: str, old: str, new: str
+) -> None:
     assert digest(module, old, new) != digest()

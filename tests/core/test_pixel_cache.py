@@ -13,6 +13,7 @@ from components.core.pixel_cache import PixelCache, open_pixels
 from components.core.pixels import decode_squashed
 from components.core.shards import Shard, ShardIndex, ShardWriter
 from components.core.store import open_store
+from pipeline.local_store import RunningStore
 
 DATA_URI = "s3://bin-counter/pixel-cache"
 
@@ -25,7 +26,7 @@ def jpeg(seed: int) -> bytes:
 
 
 @pytest.fixture
-def index(store_environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardIndex:
+def index(store_environment: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardIndex:
     monkeypatch.setenv("BIN_COUNTER_CACHE", str(tmp_path))
     file = io.BytesIO()
     writer = ShardWriter(file)

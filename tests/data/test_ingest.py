@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -8,24 +9,24 @@ from components.core.layout import metadata_key
 from components.core.records import block_of, read_records, read_rejects
 from components.core.store import Store, open_store
 from components.ingest_metadata import bucket
-from tests.data.world import made_metadata
+from tests.data.world import World, made_metadata
 
 ODD_NAMES = ("readme.txt", "sub/00001.json", "a b.json", "x\ny.json", "-1.json", "1.JSON", "...json", "\u0661.json")
 ODD_KEYS = [f"metadata/{name}" for name in (*ODD_NAMES, "1" * 13 + ".json")]
 
 
 @pytest.fixture
-def small_parts(monkeypatch):
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket, "PART_KEYS", 7)
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list[str]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys of the metadata files that are read from now on."""
     keys: list[str] = []
     original = Store.fetch
 
-    def counting(self, key):
+    def counting(self: Store, key: str) -> bytes:
         keys.append(key)
         return original(self, key)
 
@@ -33,7 +34,7 @@ def asked(monkeypatch) -> list[str]:
     return keys
 
 
-def test_every_listed_file_is_a_record_or_a_reject(world):
+def test_every_listed_file_is_a_record_or_a_reject(world: World) -> None:
     world.fill(60, photos=False)
     bad = {"00007": b"{", "00008": b"\xff", "1": b"[]"}
     for image_id, data in bad.items():
@@ -50,7 +51,7 @@ def test_every_listed_file_is_a_record_or_a_reject(world):
     assert len(rejects) == len(bad) + len(ODD_KEYS)
 
 
-def test_ids_that_are_equal_as_integers_are_two_bins(world):
+def test_ids_that_are_equal_as_integers_are_two_bins(world: World) -> None:
     world.put(metadata_key("1044"), made_metadata(1, 2))
     world.put(metadata_key("01044"), made_metadata(2, 5))
     world.ingest()
@@ -58,7 +59,9 @@ def test_ids_that_are_equal_as_integers_are_two_bins(world):
     assert dict(zip(records["image_id"], records["quantity"], strict=True)) == {"1044": 2, "01044": 5}
 
 
-def test_a_second_ingest_reads_nothing_and_gives_the_same_bytes(world, asked, small_parts):
+def test_a_second_ingest_reads_nothing_and_gives_the_same_bytes(
+    world: World, asked: list[str], small_parts: None
+) -> None:
     world.fill(50, photos=False)
     world.put("metadata/odd", b"")
     world.ingest()
@@ -69,7 +72,7 @@ def test_a_second_ingest_reads_nothing_and_gives_the_same_bytes(world, asked, sm
     assert tally.reused == 51
 
 
-def test_a_grown_bucket_is_read_where_it_is_new_or_changed(world, asked, small_parts):
+def test_a_grown_bucket_is_read_where_it_is_new_or_changed(world: World, asked: list[str], small_parts: None) -> None:
     world.fill(50, photos=False)
     world.ingest()
     asked.clear()
@@ -84,7 +87,9 @@ def test_a_grown_bucket_is_read_where_it_is_new_or_changed(world, asked, small_p
     assert fresh.results() == grown
 
 
-def test_new_keys_between_old_ones_make_no_old_one_read_again(world, asked, small_parts):
+def test_new_keys_between_old_ones_make_no_old_one_read_again(
+    world: World, asked: list[str], small_parts: None
+) -> None:
     store = open_store(world.source)
     for number in range(0, 400, 4):
         store.put(metadata_key(f"{number:05d}"), made_metadata(number))
@@ -97,7 +102,7 @@ def test_new_keys_between_old_ones_make_no_old_one_read_again(world, asked, smal
     assert sorted(asked) == new
 
 
-def test_a_limit_takes_whole_blocks_of_neighbours(world):
+def test_a_limit_takes_whole_blocks_of_neighbours(world: World) -> None:
     world.fill(200, photos=False)
     world.ingest(limit=50, seed=1)
     first = read_records(world.path("records"))["image_id"].tolist()
@@ -111,7 +116,7 @@ def test_a_limit_takes_whole_blocks_of_neighbours(world):
     assert len(read_records(world.path("records"))) == 200
 
 
-def test_a_larger_limit_holds_the_smaller_sample(world):
+def test_a_larger_limit_holds_the_smaller_sample(world: World) -> None:
     world.fill(200, photos=False)
     samples = []
     for limit in (30, 70, 130):
@@ -120,13 +125,13 @@ def test_a_larger_limit_holds_the_smaller_sample(world):
     assert samples[0] < samples[1] < samples[2]
 
 
-def test_an_empty_bucket_is_said_so(world):
+def test_an_empty_bucket_is_said_so(world: World) -> None:
     with pytest.raises(UserError, match=r"There is no metadata at .*check SOURCE"):
         world.ingest()
     assert not world.path("records").exists()
 
 
-def test_a_source_without_one_usable_file_is_said_so(world):
+def test_a_source_without_one_usable_file_is_said_so(world: World) -> None:
     world.put(metadata_key("1"), b"{")
     with pytest.raises(UserError, match="Not one of the 1 metadata files"):
         world.ingest()
@@ -143,7 +148,9 @@ def test_a_source_without_one_usable_file_is_said_so(world):
         ("nowhere.csv", {}, "There is no table at nowhere.csv"),
     ],
 )
-def test_a_source_that_cannot_be_read_is_one_sentence(world, monkeypatch, source, environment, said):
+def test_a_source_that_cannot_be_read_is_one_sentence(
+    world: World, monkeypatch: pytest.MonkeyPatch, source: str, environment: dict[str, Any], said: str
+) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=said):
@@ -151,7 +158,7 @@ def test_a_source_that_cannot_be_read_is_one_sentence(world, monkeypatch, source
     assert world.results() == {}
 
 
-def test_the_shell_prints_the_sentence_and_fails(world):
+def test_the_shell_prints_the_sentence_and_fails(world: World) -> None:
     command = [sys.executable, "-m", "components.ingest_metadata", "--source", "s3://no-such-bucket"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1

@@ -33,27 +33,27 @@ def outcome(data: bytes) -> Record | str:
         return error.reason
 
 
-def test_a_bin_is_read_with_its_totals():
+def test_a_bin_is_read_with_its_totals() -> None:
     record = parsed({"BIN_FCSKU_DATA": {"B1": PRODUCT, "B2": {**PRODUCT, "quantity": 1}}, "EXPECTED_QUANTITY": 3})
     assert (record.quantity, record.products, record.consistent) == (3, 2, True)
     assert (record.weight, record.volume) == (4.5, 24.0)
 
 
-def test_a_quantity_that_disagrees_with_the_contents_is_kept_and_flagged():
+def test_a_quantity_that_disagrees_with_the_contents_is_kept_and_flagged() -> None:
     assert parsed({"BIN_FCSKU_DATA": {"B1": PRODUCT}, "EXPECTED_QUANTITY": 5}).consistent is False
 
 
-def test_missing_measures_leave_the_total_unknown():
+def test_missing_measures_leave_the_total_unknown() -> None:
     record = parsed({"BIN_FCSKU_DATA": {"B1": {**PRODUCT, "weight": None}}, "EXPECTED_QUANTITY": 2})
     assert (record.weight, record.volume) == (None, 16.0)
 
 
-def test_empty_bins_share_contents_with_nobody():
+def test_empty_bins_share_contents_with_nobody() -> None:
     assert parsed({"BIN_FCSKU_DATA": {}, "EXPECTED_QUANTITY": 0}).contents == ""
 
 
 @given(st.permutations([("a", 1), ("b", 2), ("c", 3)]))
-def test_contents_do_not_depend_on_their_order(products):
+def test_contents_do_not_depend_on_their_order(products: list[tuple[str, int]]) -> None:
     assert contents_hash(dict(products)) == contents_hash({"a": 1, "b": 2, "c": 3})
     assert contents_hash(dict(products)) != contents_hash({"a": 1, "b": 2, "c": 4})
 
@@ -82,7 +82,7 @@ def test_contents_do_not_depend_on_their_order(products):
         (b'{"EXPECTED_QUANTITY": 1, "BIN_FCSKU_DATA": {"B1": {"quantity": -1}}}', "bad contents"),
     ],
 )
-def test_bad_metadata_has_its_reason(data, expected):
+def test_bad_metadata_has_its_reason(data: bytes, expected: str) -> None:
     assert outcome(data) == expected
 
 
@@ -91,18 +91,20 @@ def sane(result: Record | str) -> bool:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_record_or_have_a_reason(data):
+def test_any_bytes_are_a_record_or_have_a_reason(data: bytes) -> None:
     assert sane(outcome(data))
 
 
 @given(quantity=JSON, contents=JSON, products=st.dictionaries(st.text(), JSON, max_size=3), nested=st.booleans())
-def test_any_json_is_a_sane_record_or_has_a_reason(quantity, contents, products, nested):
+def test_any_json_is_a_sane_record_or_has_a_reason(
+    quantity: object, contents: object, products: dict[str, object], nested: bool
+) -> None:
     document = {"EXPECTED_QUANTITY": quantity, "BIN_FCSKU_DATA": products if nested else contents}
     assert sane(outcome(json.dumps(document).encode()))
 
 
 @given(depth=st.integers(101, 5000), opening=st.sampled_from([b"[", b'{"a":']))
-def test_deep_nesting_is_a_reason(depth, opening):
+def test_deep_nesting_is_a_reason(depth: int, opening: bytes) -> None:
     closing = {b"[": b"]", b'{"a":': b"}"}[opening]
     assert outcome(opening * depth + b"1" + closing * depth) == "nested too deep"
 
@@ -112,7 +114,7 @@ def test_deep_nesting_is_a_reason(depth, opening):
     st.sampled_from(["weight", "height", "length", "width"]),
     JSON,
 )
-def test_odd_measures_never_lose_a_bin(quantities, field, value):
+def test_odd_measures_never_lose_a_bin(quantities: dict[str, int], field: str, value: object) -> None:
     contents = {name: {**PRODUCT, "quantity": quantity, field: value} for name, quantity in quantities.items()}
     record = parsed({"EXPECTED_QUANTITY": sum(quantities.values()), "BIN_FCSKU_DATA": contents})
     assert record.consistent

@@ -6,12 +6,14 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
 from PIL import Image
 
 from components.core.layout import DATA_BUCKET, SOURCE_BUCKET, image_key, metadata_key
+from components.core.shards import ShardIndex
 from components.core.store import open_store
 from components.download.download import DownloadOptions, download
 from components.ingest_metadata.ingest import IngestOptions, Tally, ingest
@@ -70,16 +72,16 @@ class World:
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def ingest(self, **options) -> Tally:
+    def ingest(self, **options: Any) -> Tally:
         chosen = IngestOptions(**{"source": self.source, "data_uri": self.data_uri, **options})
         return ingest(chosen, self.path("records"), self.path("rejects"), self.path("ingest.html"))
 
-    def split(self, file_lists: str = "", **options) -> None:
+    def split(self, file_lists: str = "", **options: Any) -> None:
         chosen = SplitOptions(**options)
         outputs = (self.path("splits"), self.path("lists"), self.path("split.html"))
         split(self.path("records"), chosen, file_lists, *outputs)
 
-    def download(self, **options):
+    def download(self, **options: Any) -> ShardIndex:
         chosen = DownloadOptions(**{"source": self.source, "data_uri": self.data_uri, **options})
         outputs = (self.path("index"), self.path("photo-rejects"), self.path("download.html"))
         return download(chosen, self.path("splits"), *outputs)

@@ -23,6 +23,7 @@ class Model:
 def make_model(bundle: Bundle) -> Model:
     jpegs = [photo(count, seed=count) for count in range(1, 5)]
     prediction = open_runtime(bundle).predict(np.stack([decode_squashed(jpeg, IMAGE_SIZE) for jpeg in jpegs]))
+    assert prediction.out_of_range is not None
     golden = [
         GoldenRequest(
             jpeg,

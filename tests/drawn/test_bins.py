@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from components.core.layout import IMAGE_ID
@@ -146,7 +146,7 @@ def test_a_linear_model_on_thumbnails_stays_within_ten_points_of_the_baseline() 
     assert max(accuracies) < baseline + 0.10
 
 
-def _linear(regularisation: float):
+def _linear(regularisation: float) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=regularisation, max_iter=300))
 
 

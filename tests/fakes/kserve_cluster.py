@@ -86,8 +86,8 @@ class KServeCluster:
         status that it answers itself. It uses the HTTPRoute and the endpoints as they were a moment ago."""
         before = time.monotonic() - GATEWAY_LAG
         with self.api.lock:
-            shares = ([[]] + [shares for since, shares in self.routes[name] if since <= before])[-1]
-            choices = [(weight, service) for weight, service in shares if weight]
+            known = [shares for since, shares in self.routes[name] if since <= before]
+            choices = [(weight, service) for weight, service in (known[-1] if known else []) if weight]
             if not choices:
                 return 404
             [service] = random.choices([service for _, service in choices], [weight for weight, _ in choices])
@@ -109,7 +109,7 @@ class KServeCluster:
             except Exception as error:
                 self.failure = error
                 raise
-            time.sleep(0.02)
+            time.sleep(0.04)
 
     def _reconcile(self) -> None:
         self._end_pods()
@@ -162,7 +162,9 @@ class KServeCluster:
         left = len(self._pods(name))
         ready = len(self._ready(name))
         status = {"replicas": left, "updatedReplicas": len(new), "readyReplicas": ready, "availableReplicas": ready}
-        generation = self.api.get("deployments", NAMESPACE, name)["metadata"]["generation"]
+        deployment = self.api.get("deployments", NAMESPACE, name)
+        assert deployment is not None
+        generation = deployment["metadata"]["generation"]
         self.api.set_status(
             "deployments", NAMESPACE, name, status | {"observedGeneration": generation, "conditions": failure}
         )
@@ -306,6 +308,7 @@ class KServeCluster:
         if not serves:
             for one in conditions:
                 one["message"] = f"Deployment {predictor} has minimum availability: no"
+        conditions.append({"type": "Stopped", "status": "False"})  # so says every InferenceService that is not stopped
         revision = f"{predictor}-{generation:05d}"
         revisions = {"latestCreatedRevision": revision} | (
             {"latestReadyRevision": revision} if ready[predictor] else {}

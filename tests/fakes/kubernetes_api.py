@@ -375,6 +375,7 @@ def serving(server: ApiServer) -> Iterator[str]:
 
         def stream(self) -> None:
             match = PATH.match(urlsplit(self.path).path)
+            assert match is not None
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Connection", "close")

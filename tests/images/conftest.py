@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ SUITE = "bookworm"
 BASE = "localhost/debian-base:12"
 LEFT_OUT_OF_SLIM = ("info", "linda", "lintian", "locale", "man")
 MACHINE_CERTIFICATES = Path("/usr/local/share/ca-certificates")
-# Where the layers are kept; a folder of one's own makes a second run a matter of minutes.
-STORAGE = os.environ.get("BIN_COUNTER_IMAGE_STORAGE", "")
+# Builds in the storage of the machine and leaves the layers there, which makes a second run a matter of minutes.
+KEEP_LAYERS = bool(os.environ.get("BIN_COUNTER_KEEP_LAYERS"))
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Image:
     root: Path
     config: dict
     layers: dict[str, int]
+    build_seconds: float
 
     def megabytes(self) -> float:
         """Size of the unpacked files in units of 10^6 bytes."""
@@ -87,23 +89,23 @@ class Image:
 
 @pytest.fixture(scope="session")
 def buildah(tmp_path_factory) -> Iterator[None]:
-    """Buildah's environment; its storage is gone afterwards, unless BIN_COUNTER_IMAGE_STORAGE names one to keep."""
+    """Buildah's environment; its storage is one of its own and gone afterwards, unless layers are kept."""
     missing = [tool for tool in ("buildah", "debootstrap", "unshare") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         pytest.skip(f"building images needs root, and {', '.join(missing) or 'nothing else'}")
-    folder = tmp_path_factory.mktemp("containers")
-    graph = STORAGE or f"{folder}/graph"
-    (folder / "storage.conf").write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{graph}"\nrunroot = "{folder}/run"\n'
-    )
-    settings = {"BUILDAH_ISOLATION": "chroot", "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf")}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
+        patch.setenv("BUILDAH_ISOLATION", "chroot")
+        if KEEP_LAYERS:
+            yield
+            return
+        folder = tmp_path_factory.mktemp("containers")
+        (folder / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
+        )
+        patch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
         yield
-        if not STORAGE:
-            subprocess.run(["buildah", "rm", "--all"], capture_output=True, check=False)
-            subprocess.run(["buildah", "rmi", "--all", "--force"], capture_output=True, check=False)
+        subprocess.run(["buildah", "rm", "--all"], capture_output=True, check=False)
+        subprocess.run(["buildah", "rmi", "--all", "--force"], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +114,7 @@ def base_image(buildah, tmp_path_factory) -> str:
 
     Like debian:12-slim, the Dockerfile's own base, it comes without manuals and translations, but with the licences.
     """
-    if STORAGE and subprocess.run(["buildah", "inspect", BASE], capture_output=True, check=False).returncode == 0:
+    if KEEP_LAYERS and subprocess.run(["buildah", "inspect", BASE], capture_output=True, check=False).returncode == 0:
         return BASE
     root = tmp_path_factory.mktemp("base")
     bootstrap = ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(root)]
@@ -160,13 +162,15 @@ def build(
 @contextmanager
 def image(name: str, base: str, checkout: Path = ROOT, tag: str = "test") -> Iterator[Image]:
     """Build an image and unpack it."""
+    start = time.perf_counter()
     built = build(name, base, checkout, tag)
+    seconds = time.perf_counter() - start
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
     reference = f"bin-counter-{name}:{tag}"
     described = json.loads(buildah_says("inspect", "--type", "image", reference))["OCIv1"]
     container = buildah_says("from", "--pull-never", reference)
     root = Path(buildah_says("mount", container))
-    yield Image(name, root, described["config"], layers_of(described["rootfs"]["diff_ids"]))
+    yield Image(name, root, described["config"], layers_of(described["rootfs"]["diff_ids"]), seconds)
     buildah_says("rm", container)
     if tag != "test":
         buildah_says("rmi", reference)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
-OVERLAYS = ("local", "gke", "eks", "onprem-gpu", "airgapped")
+OVERLAYS = ("local", "gke", "eks", "aks", "onprem-gpu", "airgapped")
 TRAIN_JOBS = tuple(f"train-jobs/{overlay}" for overlay in OVERLAYS)
 OPTIONS = ("inference-service", "inference-service-local", "monitoring", "store-kfp", "store-tls")
 FOLDERS = (*(f"overlays/{overlay}" for overlay in OVERLAYS), *TRAIN_JOBS, *OPTIONS)

@@ -365,7 +365,7 @@ def test_a_drain_never_takes_the_last_replica_and_at_most_half(replicas, may_go)
     assert replicas - math.ceil(int(share.removesuffix("%")) * replicas / 100) == may_go
 
 
-@pytest.mark.parametrize("name", ["gke", "eks", "onprem-gpu"])
+@pytest.mark.parametrize("name", ["gke", "eks", "aks", "onprem-gpu"])
 def test_the_gpu_runtime_asks_for_a_gpu_and_tolerates_its_taint(name):
     spec = of_kind(overlay(name), "ServingRuntime")["bin-counter-gpu"]["spec"]
     assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"

@@ -59,7 +59,7 @@ def one_pixel() -> bytes:
     ],
 )
 @pytest.mark.parametrize("way", ["raw", "json", "form", "v2"])
-def test_what_is_no_photo_is_refused_by_every_way(server: RunningServer, body: bytes, word: str, way: str):
+def test_what_is_no_photo_is_refused_by_every_way(server: RunningServer, body: bytes, word: str, way: str) -> None:
     text = base64.b64encode(body).decode()
     if way == "raw":
         reply = httpx.post(server.predict, content=body, headers={"Content-Type": "image/jpeg"})
@@ -100,13 +100,13 @@ GOOD = base64.b64encode(photo(2)).decode()
         (json.dumps({"instances": [{"b64": GOOD}, {"b64": base64.b64encode(b"no").decode()}]}), "Photo 2 of 2"),
     ],
 )
-def test_wrong_json_is_refused(server: RunningServer, content: str, word: str):
+def test_wrong_json_is_refused(server: RunningServer, content: str, word: str) -> None:
     reply = httpx.post(server.predict, content=content.encode(), headers={"Content-Type": "application/json"})
     assert_refused(reply, 400, word)
 
 
 @pytest.mark.parametrize("quantity", ["-1", "NaN", "2.5", "three", "", "1e3", "٣", "9" * 50])
-def test_a_wrong_recorded_quantity_is_refused(server: RunningServer, quantity: str):
+def test_a_wrong_recorded_quantity_is_refused(server: RunningServer, quantity: str) -> None:
     reply = httpx.post(server.predict, content=photo(2), params={"recorded_quantity": quantity})
     assert_refused(reply, 400, "recorded_quantity", "whole number")
 
@@ -132,25 +132,25 @@ def test_a_wrong_recorded_quantity_is_refused(server: RunningServer, quantity: s
         ),
     ],
 )
-def test_wrong_v2_requests_are_refused(server: RunningServer, content: dict, word: str):
+def test_wrong_v2_requests_are_refused(server: RunningServer, content: dict, word: str) -> None:
     assert_refused(httpx.post(f"{server.url}/v2/models/bin-counter/infer", json=content), 400, word)
 
 
 @pytest.mark.parametrize("length", ["-1", "abc", "999999999999999999999", "3"])
-def test_a_wrong_binary_header_is_refused(server: RunningServer, length: str):
+def test_a_wrong_binary_header_is_refused(server: RunningServer, length: str) -> None:
     headers = {"Inference-Header-Content-Length": length, "Content-Type": "application/octet-stream"}
     reply = httpx.post(f"{server.url}/v2/models/bin-counter/infer", content=b"{}" + bytes(10), headers=headers)
     assert_refused(reply, 400)
 
 
-def test_too_many_photos_are_refused(server: RunningServer):
+def test_too_many_photos_are_refused(server: RunningServer) -> None:
     reply = httpx.post(server.predict, json={"instances": [{"b64": GOOD}] * 9})
     assert_refused(reply, 413, "9 photos", "at most 8")
     reply = httpx.post(server.predict, files=[("f", ("a.jpg", photo(1)))] * 9)
     assert_refused(reply, 413, "9 photos")
 
 
-def test_unknown_models_paths_methods_and_types_are_refused(server: RunningServer):
+def test_unknown_models_paths_methods_and_types_are_refused(server: RunningServer) -> None:
     unknown = httpx.post(f"{server.url}/v1/models/other:predict", content=photo(1))
     assert_refused(unknown, 404, "other")
     assert_refused(httpx.get(f"{server.url}/v2/models/other/ready"), 404, "other")
@@ -167,7 +167,7 @@ def test_unknown_models_paths_methods_and_types_are_refused(server: RunningServe
     assert_refused(httpx.post(f"{server.url}/v1/models/bin-counter:explain", content=b"x"), 405, "POST")
 
 
-def test_a_100_mb_body_is_refused_while_it_is_read(server: RunningServer, tmp_path: Path):
+def test_a_100_mb_body_is_refused_while_it_is_read(server: RunningServer, tmp_path: Path) -> None:
     before = server.memory
     path = tmp_path / "huge"
     with path.open("wb") as file:
@@ -196,7 +196,7 @@ def test_a_100_mb_body_is_refused_while_it_is_read(server: RunningServer, tmp_pa
     assert httpx.post(server.predict, content=photo(2)).is_success
 
 
-def test_garbage_instead_of_http_is_answered_with_json(server: RunningServer):
+def test_garbage_instead_of_http_is_answered_with_json(server: RunningServer) -> None:
     port = int(server.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
@@ -205,7 +205,7 @@ def test_garbage_instead_of_http_is_answered_with_json(server: RunningServer):
     assert b'"error"' in reply
 
 
-def test_grpc_refuses_with_a_status_and_a_sentence(server: RunningServer):
+def test_grpc_refuses_with_a_status_and_a_sentence(server: RunningServer) -> None:
     with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
 
         def ask(name: str, data: bytes, model: str = "bin-counter") -> InferenceServerException:
@@ -226,7 +226,7 @@ def test_grpc_refuses_with_a_status_and_a_sentence(server: RunningServer):
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_slow_clients_are_cut_off(tmp_path: Path):
+def test_slow_clients_are_cut_off(tmp_path: Path) -> None:
     """Headers that never end, and a body that never comes."""
     model = write_small_bundle(tmp_path / "model").folder
     with running(model, tmp_path / "log", "--header_seconds", "1", "--body_seconds", "1") as server:
@@ -249,7 +249,7 @@ def test_slow_clients_are_cut_off(tmp_path: Path):
 
 @pytest.mark.parametrize("start", [b"", b"Transfer-Encoding: chunked\r\n\r\n0\r\n"], ids=["headers", "trailers"])
 @pytest.mark.parametrize("part", [b"X: a\r\n" * 200, b"X: " + b"a" * 1200], ids=["many", "long"])
-def test_endless_headers_are_cut_off(server: RunningServer, start: bytes, part: bytes):
+def test_endless_headers_are_cut_off(server: RunningServer, start: bytes, part: bytes) -> None:
     """They would be kept in memory, and ten seconds of them are gigabytes."""
     port = int(server.url.rpartition(":")[2])
 
@@ -264,7 +264,7 @@ def test_endless_headers_are_cut_off(server: RunningServer, start: bytes, part: 
     assert httpx.post(server.predict, content=photo(2)).is_success
 
 
-def test_headers_that_are_too_large_are_refused_with_a_sentence(server: RunningServer):
+def test_headers_that_are_too_large_are_refused_with_a_sentence(server: RunningServer) -> None:
     port = int(server.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET /v2/health/live HTTP/1.1\r\n")
@@ -275,7 +275,7 @@ def test_headers_that_are_too_large_are_refused_with_a_sentence(server: RunningS
     assert b'"large_headers"' in reply
 
 
-def test_pipelined_requests_and_large_cookies_are_answered(server: RunningServer):
+def test_pipelined_requests_and_large_cookies_are_answered(server: RunningServer) -> None:
     """What is not too large is not refused, however it is cut."""
     port = int(server.url.rpartition(":")[2])
     request = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nCookie: " + b"c" * 8000 + b"\r\n\r\n"

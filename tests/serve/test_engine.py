@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from components.core.runtime import Prediction
 from components.serve.answers import Answer, Photo
 from components.serve.engine import Engine, EngineOptions, usable_cores
 from components.serve.refusal import Refusal
@@ -23,11 +25,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     it.close()
 
 
-def test_alone_and_in_company_a_photo_gets_the_same_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+def test_alone_and_in_company_a_photo_gets_the_same_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A photo that is alone is inferred on all cores, by a graph that was opened for that."""
     alone: list[int] = []
     predict = engine._alone.predict
-    monkeypatch.setattr(engine._alone, "predict", lambda pixels: alone.append(len(pixels)) or predict(pixels))
+
+    def predict_alone(pixels: NDArray[np.uint8]) -> Prediction:
+        alone.append(len(pixels))
+        return predict(pixels)
+
+    monkeypatch.setattr(engine._alone, "predict", predict_alone)
     photos = [Photo(photo(1 + number % 5, number)) for number in range(40)]
 
     async def one_by_one() -> list[Answer]:
@@ -42,7 +49,7 @@ def test_alone_and_in_company_a_photo_gets_the_same_answer(engine: Engine, monke
     assert np.abs(scores[0] - scores[1]).max() < 1e-5
 
 
-def test_what_does_not_fit_into_the_queue_is_refused_as_a_whole(engine: Engine):
+def test_what_does_not_fit_into_the_queue_is_refused_as_a_whole(engine: Engine) -> None:
     with pytest.raises(Refusal) as refused:
         asyncio.run(engine.count([Photo(photo(1))] * 41))
     assert (refused.value.status, refused.value.retry_after) == (503, 1)
@@ -50,7 +57,7 @@ def test_what_does_not_fit_into_the_queue_is_refused_as_a_whole(engine: Engine):
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("50000 100000", 1), ("150000 100000", 2), ("max 100000", 64)])
-def test_a_containers_cpu_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, cores: int):
+def test_a_containers_cpu_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, cores: int) -> None:
     """On a node of 64 cores, a container that may use two of them gets no 64 workers."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     (tmp_path / "cpu.max").write_text(f"{limit}\n")

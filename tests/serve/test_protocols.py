@@ -26,7 +26,7 @@ def b64(count: int) -> str:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_a_jpeg_body_is_counted(server: RunningServer, count: int):
+def test_a_jpeg_body_is_counted(server: RunningServer, count: int) -> None:
     reply = httpx.post(server.predict, content=photo(count), headers={"Content-Type": "image/jpeg"})
     assert reply.status_code == 200
     (answer,) = reply.json()["predictions"]
@@ -49,20 +49,20 @@ def test_a_jpeg_body_is_counted(server: RunningServer, count: int):
         "IMAGE/JPEG; a=b",
     ],
 )
-def test_every_raw_content_type_gives_the_same_answer(server: RunningServer, kind: str | None):
+def test_every_raw_content_type_gives_the_same_answer(server: RunningServer, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     reply = httpx.post(server.predict, content=photo(4), headers=headers)
     assert reply.json()["predictions"][0]["count"] == 4
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
-def test_json_batches_are_answered_in_order(server: RunningServer, kind: str):
+def test_json_batches_are_answered_in_order(server: RunningServer, kind: str) -> None:
     content = json.dumps({"instances": [{"b64": b64(count)} for count in (5, 1, 3)]})
     reply = httpx.post(server.predict, content=content, headers={"Content-Type": kind})
     assert [answer["count"] for answer in reply.json()["predictions"]] == [5, 1, 3]
 
 
-def test_a_form_takes_several_files_and_their_quantities(server: RunningServer):
+def test_a_form_takes_several_files_and_their_quantities(server: RunningServer) -> None:
     files = [("photo", (f"{count}.jpg", photo(count), "image/jpeg")) for count in (2, 4)]
     reply = httpx.post(server.predict, files=files, data={"recorded_quantity": ["2", "1"]})
     first, second = reply.json()["predictions"]
@@ -70,7 +70,7 @@ def test_a_form_takes_several_files_and_their_quantities(server: RunningServer):
     assert first["mismatch_probability"] < 0.5 < second["mismatch_probability"]
 
 
-def test_curl_with_its_default_type_and_with_a_form(server: RunningServer, tmp_path: Path):
+def test_curl_with_its_default_type_and_with_a_form(server: RunningServer, tmp_path: Path) -> None:
     path = tmp_path / "bin.jpg"
     path.write_bytes(photo(3))
     for how in (["--data-binary", f"@{path}"], ["-F", f"file=@{path}"], ["-T", str(path), "-X", "POST"]):
@@ -79,7 +79,7 @@ def test_curl_with_its_default_type_and_with_a_form(server: RunningServer, tmp_p
 
 
 @pytest.mark.parametrize("quantity", [0, 1, 3, 5, 6, 500])
-def test_a_recorded_quantity_is_judged_alike_in_json_query_and_v2(server: RunningServer, quantity: int):
+def test_a_recorded_quantity_is_judged_alike_in_json_query_and_v2(server: RunningServer, quantity: int) -> None:
     raw = httpx.post(server.predict, content=photo(3), params={"recorded_quantity": quantity}).json()
     instances = [{"b64": b64(3), "recorded_quantity": quantity}]
     by_json = httpx.post(server.predict, json={"instances": instances}).json()
@@ -97,7 +97,7 @@ def test_a_recorded_quantity_is_judged_alike_in_json_query_and_v2(server: Runnin
     assert outputs["mismatch_probability"] == [pytest.approx(expected, abs=1e-6)]
 
 
-def test_v2_json_echoes_the_id_and_gives_one_when_there_is_none(server: RunningServer):
+def test_v2_json_echoes_the_id_and_gives_one_when_there_is_none(server: RunningServer) -> None:
     url = f"{server.url}/v2/models/bin-counter/infer"
     inputs = [{"name": "image", "datatype": "BYTES", "shape": [2], "data": [b64(2), b64(5)]}]
     reply = httpx.post(url, json={"id": "q-7", "inputs": inputs}).json()
@@ -108,7 +108,7 @@ def test_v2_json_echoes_the_id_and_gives_one_when_there_is_none(server: RunningS
     assert uuid.UUID(httpx.post(url, json={"inputs": inputs}).json()["id"])
 
 
-def test_v2_gives_only_the_outputs_asked_for(server: RunningServer):
+def test_v2_gives_only_the_outputs_asked_for(server: RunningServer) -> None:
     inputs = [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [b64(2)]}]
     url = f"{server.url}/v2/models/bin-counter/infer"
     reply = httpx.post(url, json={"inputs": inputs, "outputs": [{"name": "count"}]}).json()
@@ -117,7 +117,9 @@ def test_v2_gives_only_the_outputs_asked_for(server: RunningServer):
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 @pytest.mark.parametrize("shape", [[2], [2, 1]])
-def test_tritonclient_sends_jpeg_bytes_and_reads_tensors(server: RunningServer, protocol: str, shape: list[int]):
+def test_tritonclient_sends_jpeg_bytes_and_reads_tensors(
+    server: RunningServer, protocol: str, shape: list[int]
+) -> None:
     library = getattr(tritonclient, protocol)
     with library.InferenceServerClient(
         server.grpc if protocol == "grpc" else server.url.removeprefix("http://")
@@ -140,7 +142,7 @@ def test_tritonclient_sends_jpeg_bytes_and_reads_tensors(server: RunningServer, 
         assert (response["id"] if protocol == "http" else response.id) == "t-1"
 
 
-def test_kserves_own_clients_get_counts(server: RunningServer, tmp_path: Path):
+def test_kserves_own_clients_get_counts(server: RunningServer, tmp_path: Path) -> None:
     """In a process of its own, as a user would write it."""
     (tmp_path / "bin.jpg").write_bytes(photo(4))
     script = tmp_path / "ask.py"
@@ -178,14 +180,14 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.mark.parametrize(
     "path", ["index", "models/bin-counter/load", "models/bin-counter/unload", "models/second/load"]
 )
-def test_nobody_loads_or_unloads_a_model_over_http(server: RunningServer, path: str):
+def test_nobody_loads_or_unloads_a_model_over_http(server: RunningServer, path: str) -> None:
     """A port that counts photos is no place to change what counts them; a page of anybody's could do it."""
     reply = httpx.post(f"{server.url}/v2/repository/{path}", headers={"Content-Type": "text/plain"}, content=b"x")
     assert (reply.status_code, set(reply.json())) == (404, {"error", "reason"})
     assert httpx.post(server.predict, content=photo(2)).is_success
 
 
-def test_nobody_loads_or_unloads_a_model_over_grpc(server: RunningServer):
+def test_nobody_loads_or_unloads_a_model_over_grpc(server: RunningServer) -> None:
     with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
         for change in (client.load_model, client.unload_model):
             with pytest.raises(InferenceServerException) as refused:
@@ -194,7 +196,7 @@ def test_nobody_loads_or_unloads_a_model_over_grpc(server: RunningServer):
         assert client.is_model_ready("bin-counter")
 
 
-def test_metrics_name_outcomes_stages_counts_and_reasons(server: RunningServer):
+def test_metrics_name_outcomes_stages_counts_and_reasons(server: RunningServer) -> None:
     before = server.metrics()
     httpx.post(server.predict, content=photo(2))
     httpx.post(server.predict, content=b"no image")

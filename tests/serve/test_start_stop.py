@@ -42,11 +42,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_bundle(tmp_path_factory.mktemp("start") / "model").folder
 
 
-def test_a_missing_model_is_said_in_a_sentence(tmp_path: Path):
+def test_a_missing_model_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert_one_sentence(started("--model_dir", str(tmp_path)), "There is no model", str(tmp_path))
 
 
-def test_a_damaged_model_is_said_in_a_sentence(model: Path, tmp_path: Path):
+def test_a_damaged_model_is_said_in_a_sentence(model: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "model"
     shutil.copytree(model, damaged)
     with (damaged / "model.onnx").open("ab") as file:
@@ -54,7 +54,7 @@ def test_a_damaged_model_is_said_in_a_sentence(model: Path, tmp_path: Path):
     assert_one_sentence(started("--model_dir", str(damaged)), "model.onnx", "damaged")
 
 
-def test_a_taken_port_is_said_in_a_sentence(model: Path):
+def test_a_taken_port_is_said_in_a_sentence(model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -64,19 +64,19 @@ def test_a_taken_port_is_said_in_a_sentence(model: Path):
         assert_one_sentence(other, port)
 
 
-def test_a_wrong_flag_is_refused_with_the_usage():
+def test_a_wrong_flag_is_refused_with_the_usage() -> None:
     done = started("--http_port", "web")
     assert done.returncode == 2
     assert "is no port" in done.stderr
 
 
-def test_it_imports_neither_torch_nor_pandas_nor_the_kubernetes_client():
+def test_it_imports_neither_torch_nor_pandas_nor_the_kubernetes_client() -> None:
     code = "import sys, components.serve.server; print({'torch', 'pandas', 'kubernetes'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
-def test_it_listens_on_loopback_only(server: RunningServer):
+def test_it_listens_on_loopback_only(server: RunningServer) -> None:
     ports = {int(server.url.rpartition(":")[2]), int(server.grpc.rpartition(":")[2])}
     listening = []
     for table in ("tcp", "tcp6"):
@@ -89,7 +89,7 @@ def test_it_listens_on_loopback_only(server: RunningServer):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_an_idle_server_quickly(model: Path, tmp_path: Path, number: int):
+def test_a_signal_ends_an_idle_server_quickly(model: Path, tmp_path: Path, number: int) -> None:
     with running(model, tmp_path / "log", "--enable_grpc", "false") as server:
         began = time.monotonic()
         os.kill(server.process.pid, number)
@@ -98,7 +98,7 @@ def test_a_signal_ends_an_idle_server_quickly(model: Path, tmp_path: Path, numbe
         assert "Traceback" not in server.log.read_text()
 
 
-def test_sigterm_loses_no_request(model: Path, tmp_path: Path):
+def test_sigterm_loses_no_request(model: Path, tmp_path: Path) -> None:
     """Clients ask as fast as they can, on connections they keep, until they are told to close them."""
     problems: list[str] = []
     answered = [0] * 6
@@ -134,7 +134,7 @@ def test_sigterm_loses_no_request(model: Path, tmp_path: Path):
     assert sum(answered) > 6
 
 
-def test_a_full_queue_refuses_at_once_and_probes_still_answer(model: Path, tmp_path: Path):
+def test_a_full_queue_refuses_at_once_and_probes_still_answer(model: Path, tmp_path: Path) -> None:
     flags = ("--queue", "4", "--max_photos", "4", "--threads", "1")
     with running(model, tmp_path / "log", *flags) as server, httpx.Client(base_url=server.url) as probe:
         data = photo(3)
@@ -162,7 +162,7 @@ def test_a_full_queue_refuses_at_once_and_probes_still_answer(model: Path, tmp_p
         assert server.metrics()["bin_counter_queue_limit"] == 4
 
 
-def test_probes_answer_within_50_ms_while_the_server_is_saturated(model: Path, tmp_path: Path):
+def test_probes_answer_within_50_ms_while_the_server_is_saturated(model: Path, tmp_path: Path) -> None:
     """Half of them at least: a machine that runs tests may be busy otherwise. `make bench-serve` reports the p99."""
     with running(model, tmp_path / "log") as server, httpx.Client(base_url=server.url) as probe:
         until = time.monotonic() + 3
@@ -189,7 +189,7 @@ def test_probes_answer_within_50_ms_while_the_server_is_saturated(model: Path, t
         assert statistics.median(seconds) < 0.05, sorted(seconds)
 
 
-def test_what_is_served_is_what_evaluate_computes(server: RunningServer):
+def test_what_is_served_is_what_evaluate_computes(server: RunningServer) -> None:
     """500 photos: every count is the same, and scores differ by less than 1e-4."""
     data = [photo(1 + number % 5, seed=number) for number in range(500)]
     runtime = open_runtime(read_bundle(server.model))

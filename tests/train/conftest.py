@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from components.core.shards import Shard, ShardIndex, ShardWriter
 from components.core.store import open_store
 from components.train.job import Job
 from components.train.loop.distributed import Processes
+from pipeline.local_store import RunningStore
 
 DATA_URI = f"s3://{DATA_BUCKET}"
 TINY = "test_efficientnet"  # timm's own network for tests, 0.4 million weights
@@ -65,7 +67,7 @@ def store_bins(folder: Path, quantities: list[int]) -> SmallData:
 
 
 @pytest.fixture
-def small_data(store_environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallData:
+def small_data(store_environment: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallData:
     monkeypatch.setenv("BIN_COUNTER_CACHE", str(tmp_path / "cache"))
     torch.set_num_threads(1)
     return store_bins(tmp_path, [number % 8 for number in range(96)])
@@ -75,7 +77,7 @@ def small_data(store_environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def job_of(small_data: SmallData) -> Callable[..., Job]:
     """Makes a job on the small data: recipe, epochs, overrides and any other field."""
 
-    def make(recipe: str = "finetune", epochs: int = 2, overrides: str = FAST, **fields: object) -> Job:
+    def make(recipe: str = "finetune", epochs: int = 2, overrides: str = FAST, **fields: Any) -> Job:
         chosen = choose_recipe(recipe, epochs, 48, TINY, overrides)
         return Job(small_data.index, small_data.splits, chosen, 5, weights="random", **fields)
 

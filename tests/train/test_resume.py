@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import torch
 
 from components.core.errors import UserError
 from components.core.store import ObjectCorrupt, open_store
-from components.train.job import Outputs
+from components.train.job import Job, Outputs
 from components.train.loop.checkpoint import Checkpoints
 from components.train.train import train
+from pipeline.local_store import RunningStore
 from tests.train.conftest import ALONE, DATA_URI, TINY, SmallData
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,6 +44,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 def wait_for_line(process: subprocess.Popen[str], start_of_line: str) -> str:
     said = ""
+    assert process.stdout is not None
     for line in process.stdout:
         said += line
         if line.startswith(start_of_line):
@@ -53,7 +56,13 @@ def outputs_in(folder: Path) -> Outputs:
     return Outputs(folder / "model", folder / "report", folder / "curves", None, folder / "history")
 
 
-def test_killed_and_terminated_runs_end_bit_identical(small_data, job_of, tmp_path, monkeypatch, capsys):
+def test_killed_and_terminated_runs_end_bit_identical(
+    small_data: SmallData,
+    job_of: Callable[..., Job],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     job = replace(job_of(epochs=4, overrides=OVERRIDES), checkpoint_interval=0.0)
     train(job, outputs_in(tmp_path / "whole"), ALONE)
@@ -83,7 +92,9 @@ def test_killed_and_terminated_runs_end_bit_identical(small_data, job_of, tmp_pa
     assert losses[0] == losses[1]
 
 
-def test_two_processes_give_the_loss_curve_of_one(small_data, job_of, tmp_path, monkeypatch):
+def test_two_processes_give_the_loss_curve_of_one(
+    small_data: SmallData, job_of: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     overrides = json.dumps({"batch_size": 9, "serving": "f32", "autocast": "f32", "dropout": 0})
     job = job_of(epochs=2, overrides=overrides)
@@ -102,7 +113,9 @@ def test_two_processes_give_the_loss_curve_of_one(small_data, job_of, tmp_path, 
         assert theirs["validation_loss"] == pytest.approx(ours["validation_loss"], rel=1e-4)
 
 
-def test_a_finished_run_is_not_trained_again(job_of, tmp_path, capsys):
+def test_a_finished_run_is_not_trained_again(
+    job_of: Callable[..., Job], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     job = job_of("frozen", 3, checkpoints=str(tmp_path / "checkpoints"))
     train(job, outputs_in(tmp_path / "first"), ALONE)
     capsys.readouterr()
@@ -112,14 +125,14 @@ def test_a_finished_run_is_not_trained_again(job_of, tmp_path, capsys):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_checkpoint_of_another_recipe_is_refused_by_field(job_of, tmp_path):
+def test_a_checkpoint_of_another_recipe_is_refused_by_field(job_of: Callable[..., Job], tmp_path: Path) -> None:
     folder = str(tmp_path / "checkpoints")
     train(job_of("frozen", 2, checkpoints=folder), outputs_in(tmp_path / "first"), ALONE)
     with pytest.raises(UserError, match=r"belongs to another run \(epochs is 2 there and 3 here\)"):
         train(job_of("frozen", 3, checkpoints=folder), outputs_in(tmp_path / "second"), ALONE)
 
 
-def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path, capsys):
+def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints = Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}})
     checkpoints.save({"weights": torch.ones(1000)})
     path = tmp_path / "checkpoint.pt"
@@ -150,14 +163,21 @@ def test_a_checkpoint_that_the_store_gives_out_damaged_is_told_and_not_used(monk
     assert "training starts anew" in capsys.readouterr().out
 
 
-def test_a_store_that_fails_is_tried_again_and_then_passed_over(monkeypatch, capsys):
+def test_a_store_that_fails_is_tried_again_and_then_passed_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     tries = []
     original = Checkpoints._put
-    monkeypatch.setattr(Checkpoints, "_put", lambda self, name, data: (tries.append(1), original(self, name, data)))
+
+    def put(self: Checkpoints, name: str, data: bytes) -> None:
+        tries.append(1)
+        original(self, name, data)
+
+    monkeypatch.setattr(Checkpoints, "_put", put)
     assert Checkpoints("s3://bin-counter", {}).save({"weights": torch.ones(3)}) is False
     assert len(tries) == 3
     said = capsys.readouterr().out
@@ -165,7 +185,7 @@ def test_a_store_that_fails_is_tried_again_and_then_passed_over(monkeypatch, cap
     assert "Training goes on" in said
 
 
-def test_a_checkpoint_in_the_bucket_lies_under_the_fingerprint(store_environment):
+def test_a_checkpoint_in_the_bucket_lies_under_the_fingerprint(store_environment: RunningStore) -> None:
     one, other = (Checkpoints(DATA_URI, {"seed": seed}) for seed in (1, 2))
     one.save({"step": 1})
     other.save({"step": 2})

@@ -1,25 +1,26 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from kfp import compiler, dsl, local
 
 from components.core.errors import UserError
-from components.train.job import Outputs
+from components.train.job import Job, Outputs
 from components.train.train import train
 from components.train.trials import TrialResult, best_of, chosen_overrides, read_trials, write_study, write_trials
 from components.train.tuning.component import tune_plan, tune_select, tune_trial
 from components.train.tuning.study import BATCH_SIZES, run_trial, values_of
-from tests.train.conftest import ALONE, DATA_URI, FAST, TINY
+from tests.train.conftest import ALONE, DATA_URI, FAST, TINY, SmallData
 
 
-def test_trials_are_the_same_for_the_same_seed_and_differ_between_seeds():
+def test_trials_are_the_same_for_the_same_seed_and_differ_between_seeds() -> None:
     study = [[values_of(trial, 4, seed) for trial in range(4)] for seed in (0, 0, 1)]
     assert study[0] == study[1] != study[2]
 
 
-def test_trials_cover_the_original_search_space():
+def test_trials_cover_the_original_search_space() -> None:
     trials = [values_of(trial, 8, 3) for trial in range(8)]
     assert all(0.001 <= trial.learning_rate <= 0.1 for trial in trials)
     places = sorted((math.log10(trial.learning_rate) + 3) / 2 for trial in trials)
@@ -27,7 +28,7 @@ def test_trials_cover_the_original_search_space():
     assert {trial.batch_size for trial in trials} == set(BATCH_SIZES)
 
 
-def test_the_lowest_validation_loss_wins_over_the_given_overrides():
+def test_the_lowest_validation_loss_wins_over_the_given_overrides() -> None:
     results = [
         TrialResult(trial=0, learning_rate=0.01, batch_size=32, loss=1.4),
         TrialResult(trial=1, learning_rate=0.02, batch_size=64, loss=1.2),
@@ -38,12 +39,12 @@ def test_the_lowest_validation_loss_wins_over_the_given_overrides():
     assert chosen == {"batch_size": 64, "dropout": 0.5, "learning_rate": 0.02}
 
 
-def test_a_study_in_which_every_trial_failed_says_why():
+def test_a_study_in_which_every_trial_failed_says_why() -> None:
     with pytest.raises(UserError, match=r"All 1 trials failed, .*too large"):
         best_of([TrialResult(trial=0, learning_rate=0.1, batch_size=256, reason="too large")])
 
 
-def test_a_trial_that_fails_is_a_result_and_no_error(job_of, tmp_path):
+def test_a_trial_that_fails_is_a_result_and_no_error(job_of: Callable[..., Job], tmp_path: Path) -> None:
     job = job_of("frozen")
     results = [run_trial(job, trial, 4, ALONE) for trial in range(4)]
     # 60 training bins: batches of 32 fit, those of 128 and 256 do not.
@@ -57,7 +58,7 @@ def test_a_trial_that_fails_is_a_result_and_no_error(job_of, tmp_path):
     assert read_trials(write_trials(results)) == tuple(results)
 
 
-def test_the_report_of_the_final_training_shows_the_trials(job_of, tmp_path):
+def test_the_report_of_the_final_training_shows_the_trials(job_of: Callable[..., Job], tmp_path: Path) -> None:
     study = (
         TrialResult(trial=0, learning_rate=0.0123, batch_size=16, loss=1.4),
         TrialResult(trial=1, learning_rate=0.1, batch_size=256, reason="too large"),
@@ -68,7 +69,7 @@ def test_the_report_of_the_final_training_shows_the_trials(job_of, tmp_path):
     assert "too large" in page
 
 
-def test_a_study_that_is_none_is_refused():
+def test_a_study_that_is_none_is_refused() -> None:
     assert read_trials("") == ()
     with pytest.raises(UserError, match="The study cannot be read"):
         read_trials('[{"trial": "first"}]')
@@ -97,13 +98,15 @@ def study(
     return tune_select(results=dsl.Collected(tried.outputs["result"]), overrides=overrides).outputs["overrides"]
 
 
-def test_the_study_compiles(tmp_path):
+def test_the_study_compiles(tmp_path: Path) -> None:
     compiler.Compiler().compile(study, str(tmp_path / "study.yaml"))
     assert "parallelismLimit: 2" in (tmp_path / "study.yaml").read_text().replace("iteratorPolicy:\n", "")
 
 
 @pytest.mark.parametrize("tune", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_study_runs_as_a_local_dag(small_data, tmp_path, monkeypatch, tune):
+def test_the_study_runs_as_a_local_dag(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: bool
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kfp"))
     run = study(

