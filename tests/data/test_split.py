@@ -68,7 +68,7 @@ def test_no_contents_stand_on_two_sides(seed: int, draw: Random) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.sets(IDS, max_size=60))
-def test_no_bin_lies_beside_one_of_another_subset(seed, others):
+def test_no_bin_lies_beside_one_of_another_subset(seed: int, others: set[str]) -> None:
     division = divide(bins(sorted({*dense(300), *others})), SplitOptions(seed=seed))
     assert set(check_leaks(division.splits).neighbours.values()) == {0}
     reasons = set(division.left_out["reason"])
@@ -77,13 +77,13 @@ def test_no_bin_lies_beside_one_of_another_subset(seed, others):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(60, 120), st.integers(0, 50))
-def test_sixty_bins_are_divided_whatever_the_seed(seed, count, start):
+def test_sixty_bins_are_divided_whatever_the_seed(seed: int, count: int, start: int) -> None:
     splits = divide(bins(dense(count, start)), SplitOptions(seed=seed)).splits
     assert set(splits["subset"]) == {"train", "validation", "test", "extra"}
     assert set(check_leaks(splits).neighbours.values()) == {0}
 
 
-def test_groups_stay_together_and_have_no_neighbours():
+def test_groups_stay_together_and_have_no_neighbours() -> None:
     records = bins(dense(400)).assign(group=[f"pod {number % 37}" for number in range(400)])
     division = divide(records, SplitOptions())
     sides = division.splits.assign(group=records.set_index("image_id")["group"].loc[division.splits["image_id"]].values)
@@ -91,7 +91,7 @@ def test_groups_stay_together_and_have_no_neighbours():
     assert division.left_out.empty
 
 
-def test_bins_without_a_group_go_by_their_blocks():
+def test_bins_without_a_group_go_by_their_blocks() -> None:
     plain = bins(dense(400))
     mixed = plain.assign(group=["pod" if number < 3 else "" for number in range(400)])
     before, after = (divide(each, SplitOptions()).splits.set_index("image_id")["subset"] for each in (plain, mixed))

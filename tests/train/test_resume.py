@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path: Path, capsys: pytes
     assert "is damaged (RuntimeError); training starts anew" in capsys.readouterr().out
 
 
-def test_beside_a_damaged_checkpoint_the_one_before_is_used(tmp_path, capsys):
+def test_beside_a_damaged_checkpoint_the_one_before_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints = Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}})
     for step in (1, 2, 3):
         checkpoints.save({"step": step})
@@ -154,7 +154,9 @@ def test_beside_a_damaged_checkpoint_the_one_before_is_used(tmp_path, capsys):
     assert Checkpoints(str(tmp_path), {"recipe": {"name": "frozen"}}).load() == {"step": 4}
 
 
-def test_a_checkpoint_that_the_store_gives_out_damaged_is_told_and_not_used(monkeypatch, capsys):
+def test_a_checkpoint_that_the_store_gives_out_damaged_is_told_and_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def damaged(self: Checkpoints, name: str) -> bytes:
         raise ObjectCorrupt(f"{name} stays damaged.")
 
@@ -207,7 +209,7 @@ with joined() as processes:
 """
 
 
-def test_when_rank_0_fails_before_a_broadcast_the_others_end_with_it():
+def test_when_rank_0_fails_before_a_broadcast_the_others_end_with_it() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
