@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from components.gate.compare import REFERENCES, Comparison, compare_answers
 
@@ -10,7 +11,7 @@ ALIKE = 0.7  # share of the bins on which two models agree as far as their accur
 RETRAININGS = 25
 
 
-def answers(generator: np.random.Generator, bins: int, accuracies: list[float]) -> list[np.ndarray]:
+def answers(generator: np.random.Generator, bins: int, accuracies: list[float]) -> list[NDArray[np.bool_]]:
     """Which bins models of these accuracies get right."""
     alike, luck = generator.random(bins) < ALIKE, generator.random(bins)
     return [np.where(alike, luck, generator.random(bins)) < accuracy for accuracy in accuracies]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ USUAL = np.array([179, 768, 1440, 1725, 1519, 1168, 3201], float) / 10_000
 FULLER = np.concatenate([USUAL[:-1] * (1 - USUAL[-1] * 4 / 3) / (1 - USUAL[-1]), USUAL[-1:] * 4 / 3])
 MORE = 6
 
+Array = NDArray[Any]
+
 
 class Warehouse:
     """Bins by how many items they hold, and a model that sees them blurred and answers as well as it can."""
@@ -28,11 +31,11 @@ class Warehouse:
         np.add.at(table, (place, cells), 1)
         self.posterior = table / table.sum(axis=1, keepdims=True)
 
-    def _seen(self, bins: int, shares: NDArray) -> tuple[NDArray, NDArray]:
+    def _seen(self, bins: int, shares: Array) -> tuple[Array, Array]:
         cells = self.generator.choice(len(shares), bins, p=shares / shares.sum())
         return cells, np.digitize(cells + self.generator.normal(0, 0.7, bins), self.edges)
 
-    def answers(self, bins: int, shares: NDArray = USUAL) -> tuple[NDArray, NDArray]:
+    def answers(self, bins: int, shares: Array = USUAL) -> tuple[Array, Array]:
         """Scores bins×5 and the probability of being out of range, of photos as a camera sends them."""
         probability = self.posterior[self._seen(bins, shares)[1]]
         in_range = probability[:, 1:MORE]
@@ -43,7 +46,7 @@ def alerts(drift: Drift) -> bool:
     return max(drift.counts(), drift.out_of_range()) > 1
 
 
-def feed(drift: Drift, scores: NDArray, out_of_range: NDArray) -> None:
+def feed(drift: Drift, scores: Array, out_of_range: Array) -> None:
     drift.add(zip((scores.argmax(axis=1) + 1).tolist(), out_of_range.tolist(), strict=True))
 
 

@@ -38,9 +38,11 @@ def test_finetune_writes_a_bundle_that_answers_as_trained(job_of, tmp_path, caps
     assert np.allclose(prediction.scores.sum(1), 1, atol=1e-5)
     assert ((prediction.out_of_range >= 0) & (prediction.out_of_range <= 1)).all()
     with torch.no_grad():
-        scores, out_of_range = result.fitted.served(torch.from_numpy(pixels))
+        scores, out_of_range, apart = result.fitted.served(torch.from_numpy(pixels))
     assert np.abs(prediction.scores - scores.numpy()).max() < 1e-3
     assert np.abs(prediction.out_of_range - out_of_range.numpy()).max() < 1e-3
+    assert np.abs(prediction.empty_and_more - apart.numpy()).max() < 1e-3
+    assert bundle.info.drift_baseline.bins == len(result.fitted.logits)
     assert {one.precision for one in result.measured} == {"f32", "bf16", "int8"}
     said = capsys.readouterr().out
     assert re.search(r"epoch 2: \d+ images seen, .* loss .* running accuracy", said)
@@ -52,6 +54,17 @@ def test_the_weights_file_is_the_trained_network(job_of, tmp_path):
     trained = result.fitted.served.counter.state_dict()
     assert stored.keys() == trained.keys()
     assert all(torch.equal(stored[name], trained[name]) for name in stored)
+
+
+def test_with_early_stopping_all_figures_are_those_of_the_weights_that_are_kept(job_of, tmp_path):
+    overrides = {"early_stopping": 2, "learning_rate": 0.5, "schedule": "constant", "ema_decay": 0, "autocast": "f32"}
+    result, outputs = run(job_of(epochs=8, overrides=json.dumps(json.loads(FAST) | overrides)), tmp_path)
+    outcome, metrics = result.fitted.outcome, result.bundle.info.metrics
+    kept = outcome.history[outcome.kept - 1]
+    assert kept.validation_loss == min(epoch.validation_loss for epoch in outcome.history)
+    assert metrics["validation_loss"] == pytest.approx(kept.validation_loss, abs=1e-3)
+    assert metrics["validation_accuracy"] == pytest.approx(kept.validation_accuracy, abs=1e-6)
+    assert f"{metrics['validation_loss']:.4f}" in outputs.report.read_text()
 
 
 def test_report_and_curves_are_pages_people_can_open(job_of, tmp_path):

@@ -353,7 +353,7 @@ class Training:
             self.average.updates = state["updates"]
         self.progress = Progress(**state["progress"])
         self.times.seconds.update(state["times"])  # else the rules would take the time before for idle
-        for record in self.progress.history:
-            self.on_epoch(EpochRecord.model_validate(record))
         if self.processes.leads:
             print(f"Going on from {self.checkpoints.where}: step {len(self.progress.step_losses)}.", flush=True)
+        for record in self.progress.history:
+            self.on_epoch(EpochRecord.model_validate(record))
