@@ -18,7 +18,7 @@ from pipeline.compile import BUILD, Images, revision
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 FILE = "manifests.yaml"
 SERVICE_FILE = "inference-service.yaml"
-SERVICE = "inference-service"  # folder in manifests/ that says how much of the model runs
+SERVICE = "inference-service"  # folder in manifests/ that says how much of the model runs; -<overlay> where one differs
 MIRROR = "mirror.example"
 
 
@@ -64,8 +64,8 @@ def build_service(overlay: str, manifests: str, published: Published) -> str:
     if runtime is None:
         there = ", ".join(name for kind, name in objects if kind == RUNTIME_KIND)
         raise UserError(f"There is no {RUNTIME_KIND} {published.runtime} in the overlay {overlay}; there is {there}.")
-    folder = MANIFESTS / SERVICE
-    [service] = yaml.safe_load_all(_kustomize(folder / overlay if (folder / overlay).is_dir() else folder))
+    own = MANIFESTS / f"{SERVICE}-{overlay}"
+    [service] = yaml.safe_load_all(_kustomize(own if own.is_dir() else MANIFESTS / SERVICE))
     copy = runtime_copy(runtime, service["metadata"]["name"])
     model = served(published.version, published.models_uri, published.storage_uri).on(copy["metadata"]["name"])
     service["spec"]["predictor"] = _merged(service["spec"]["predictor"], predictor(model))

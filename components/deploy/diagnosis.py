@@ -25,6 +25,9 @@ TELLING_KINDS = ("Pod", "ReplicaSet", "Deployment", "InferenceService")
 # KServe says these on every cluster: without Istio, and when its controller and another write to one object.
 NOISE = ("VirtualServiceCRDNotFound", "the object has been modified")
 
+# Conditions that are false for no reason of their own: a sum of the others, and one that is false when all is well.
+NOT_CAUSES = ("Ready", "Stopped")
+
 
 @dataclass(frozen=True)
 class State:
@@ -189,6 +192,6 @@ def _conditions(service: Object) -> str:
     conditions = service.get("status", {}).get("conditions") or []
     if not conditions:
         return "KServe has not said anything about it yet; is its controller running?"
-    unmet = [one for one in conditions if one.get("status") != "True"]
+    unmet = [one for one in conditions if one.get("status") != "True" and one["type"] not in NOT_CAUSES]
     said = [f"{one['type']}: {one.get('message') or one.get('reason') or 'unknown'}" for one in unmet]
     return ", ".join(said) or "not all pods run the new version yet"

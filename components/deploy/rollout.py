@@ -114,6 +114,8 @@ class Rollout:
         self.lease.check()
         self.cluster.delete(service_path(self.options, shadow_name(self.options)))
         live = self.cluster.get(self.path) or {}
+        if "deletionTimestamp" in live.get("metadata", {}):  # KServe's finaliser keeps it for a moment
+            live = {}
         used = [self.before, served_by(live), canary_of(live)]
         self.runtimes.remove_copies_but({model.runtime for model in used if model})
 

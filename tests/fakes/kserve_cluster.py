@@ -308,6 +308,7 @@ class KServeCluster:
         if not serves:
             for one in conditions:
                 one["message"] = f"Deployment {predictor} has minimum availability: no"
+        conditions.append({"type": "Stopped", "status": "False"})  # so says every InferenceService that is not stopped
         revision = f"{predictor}-{generation:05d}"
         revisions = {"latestCreatedRevision": revision} | (
             {"latestReadyRevision": revision} if ready[predictor] else {}

@@ -44,6 +44,7 @@ def test_every_command_is_shell():
 def test_every_target_and_variable_of_make_is_one_that_there_is():
     text = makefiles()
     targets = set(re.findall(r"^([a-z-]+)(?: [a-z-]+)*:", text, re.MULTILINE)) | {"schedule", "submit"}
+    targets |= set(re.findall(r"^([a-z-]+-)%:", text, re.MULTILINE))  # in a loop: make image-$name
     variables = set(re.findall(r"[A-Z_]{2,}", text))
     given = re.findall(r"\bmake ((?:[a-z-]+ )*[a-z-]+)((?: [A-Z_]+=\S*)*)", "\n".join([*commands(), README]))
     assert len(given) > 6
