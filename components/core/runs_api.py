@@ -19,8 +19,10 @@ ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 # The steps that decide how a good run ended.
 FIRST, AFTER_NEWS, GATE, DEPLOY = "champion", "ingest-metadata", "gate", "deploy"
 _DRIVER_SAYS = re.compile(r"KFP driver: (.+)")
-# The last line of a Python traceback: what a step says that ended without a sentence of its own.
-_TRACEBACK_SAYS = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)
+# What there is of a step that ended without a sentence: a traceback's last line, or why KFP's launcher gave it up.
+_LOG_SAYS = re.compile(
+    r"^([A-Za-z_][\w.]*(?:Error|Exception)\b.*)$|failed to execute component: (?!exit status)(.+)$", re.MULTILINE
+)
 _GATE_SAYS = re.compile(r"^gate: (?:deploy|keep)\. (.+)$", re.MULTILINE)
 
 
@@ -159,13 +161,13 @@ class RunsApi:
             Outcome.DEPLOYED: (GATE, _GATE_SAYS),
             Outcome.KEPT: (GATE, _GATE_SAYS),
             Outcome.DRIVER_FAILED: (ending.step, _DRIVER_SAYS),
-            Outcome.FAILED: (ending.step if WORDLESS in ending.sentence else "", _TRACEBACK_SAYS),
+            Outcome.FAILED: (ending.step if WORDLESS in ending.sentence else "", _LOG_SAYS),
         }.get(ending.outcome, ("", _GATE_SAYS))
         step = run.step(name)
         if step is None or step.state is State.CACHED:
             return ending
-        said = pattern.findall(self.log(run_id, step.pod))
-        return replace(ending, sentence=said[-1].strip()) if said else ending
+        said = list(pattern.finditer(self.log(run_id, step.pod)))
+        return replace(ending, sentence=said[-1][said[-1].lastindex or 0].strip()[:300]) if said else ending
 
     def _get(self, path: str) -> dict[str, Any]:
         try:

@@ -109,6 +109,13 @@ def test_what_the_driver_failed_with_is_read_from_its_log(api, host, capsys):
     assert "driver, before train began: OneOf: nothing found." in capsys.readouterr().out
 
 
+def test_what_kfps_launcher_gave_a_step_up_for_is_read_from_the_log(api, host, capsys):
+    api.states = ["step-died"]
+    api.logs["container-impl"] = "F1126 main.go:59] failed to execute component: failed to upload artifact bundle\n"
+    assert run("--host", host) == 1
+    assert "FAILED in ingest-metadata: failed to upload artifact bundle." in capsys.readouterr().out
+
+
 def test_the_last_line_of_a_traceback_is_read_from_the_log(api, host, capsys):
     api.states = ["step-died"]
     trace = "Traceback (most recent call last):\n  File x.py\nModuleNotFoundError: No module named 'kfp'\n"
