@@ -18,22 +18,27 @@ $(VENV)/ready: requirements/dev.txt requirements/uv.txt
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
-# What `make pipeline` and `make submit` take as NAME=value; the descriptions are in pipeline/parameters.py.
-PARAMETERS := SOURCE LIMIT MAX_COUNT SEED VALIDATION_SHARE TEST_SHARE FILE_LISTS MAX_REJECT_SHARE RECIPE EPOCHS \
-  IMAGE_SIZE BACKBONE WEIGHTS OVERRIDES TUNE TRIALS MARGIN FORCE DATA_URI MODELS_URI
+# What was written behind `make`, in any case of letters. Nothing else counts: a SEED or FORCE of the environment does not.
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+capitals = $(shell tr '[:lower:]' '[:upper:]' <<< '$(1)')
+# Values go to commands through the environment, as they were written: pasted into a command, an apostrophe or a $$ would be
+# the shell's, and make's own before that.
+$(foreach name,$(GIVEN),$(foreach spelling,$(name) $(call capitals,$(name)), \
+  $(eval override $(spelling) := $$(value $(name)))$(eval export $(spelling))))
+NAMES := $(sort $(foreach name,$(GIVEN),$(call capitals,$(name))))
+# Variables of targets that are no parameters of the pipeline; those are in pipeline/parameters.py, which knows every other name.
 SETTINGS := PYTHON
-# Unknown names are passed on too, so that a misspelt one is answered with a sentence and not ignored.
-GIVEN = $(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word)))))
-ASSIGNMENTS = $(foreach name,$(PARAMETERS),$(if $($(name)),$(name)='$($(name))')) \
-  $(foreach name,$(filter-out $(PARAMETERS) $(SETTINGS),$(GIVEN)),'$(name)=')
+ASSIGNMENTS = $(foreach name,$(GIVEN),$(if $(value $(name)),$(if $(filter $(call capitals,$(name)),$(SETTINGS)),,"$(name)=$$$(name)")))
+# An option of a command, where its variable was given.
+option = $(if $(filter $(2),$(NAMES)),$(1) "$$$(2)")
 
 .PHONY: pipeline
 pipeline: $(VENV)/ready ## the main job on this machine: from bins to a verified endpoint; `make pipeline EPOCHS=3`
 	@$(BIN)/python -m pipeline run $(ASSIGNMENTS)
 
 .PHONY: parameters
-parameters: $(VENV)/ready ## what the pipeline takes, with defaults
-	@$(BIN)/python -m pipeline run --help
+parameters: $(VENV)/ready ## every parameter: what it takes, its default, where it may be used
+	@$(BIN)/python -m pipeline parameters
 
 .PHONY: clean
 clean: ## remove everything a local run keeps: store, cache, results

@@ -24,6 +24,7 @@ from components.core.records import RECORDS_SCHEMA, Record, TableWriter
 from components.core.store import open_store
 from components.download.download import DownloadOptions, fetch_and_pack
 from components.download.fetch import PORTION
+from components.download.pack import PieceLog
 from components.ingest_metadata.bucket import BucketReader
 from components.ingest_metadata.ingest import IngestOptions, ingest
 from components.ingest_metadata.parse import parse_metadata
@@ -63,7 +64,10 @@ def images_loop(count: int, folder: Path) -> None:
 def images_ours(count: int, folder: Path) -> None:
     """The download step without its report: fetched, checked, decoded, hashed, packed and stored as shards."""
     options = DownloadOptions(IMAGES_URI, fresh_data_uri())
-    asyncio.run(fetch_and_pack(options, ids(count), folder / "rejects"))
+    image_ids = ids(count)
+    source, store = open_store(options.source), open_store(options.data_uri)
+    log = PieceLog(store, str(source.location), image_ids, options.shard_bytes)
+    asyncio.run(fetch_and_pack(options, source, log, image_ids, folder / "rejects"))
 
 
 def fetch_boto3_threads(count: int, folder: Path) -> None:

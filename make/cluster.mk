@@ -1,14 +1,16 @@
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
-# Variables of these targets that are no parameters of the pipeline.
-SETTINGS += REGISTRY TAG BASE_IMAGE UPDATES SOURCE_URL KFP_HOST NAMESPACE EXPERIMENT SERVICE_ACCOUNT PRESET TRAIN_ON \
-  NODES QUEUE SHM_SIZE TRAIN_TIMEOUT STEP_REQUESTS START_TIMEOUT CRON DRY_RUN NO_FOLLOW OVERLAY STORAGE_URI RUNTIME TO \
-  PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS
-CLUSTER_PARAMETERS := SNAPSHOT CHAMPION DEPLOY_OPTIONS ACCELERATOR_TYPE ACCELERATOR_COUNT GPU_NODE_SELECTOR \
-  GPU_TOLERATIONS TRAIN_CPU TRAIN_MEMORY
+SETTINGS += BASE_IMAGE UPDATES SOURCE_URL OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS
 
-REGISTRY ?=
+REGISTRY :=
 REVISION := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=-changed 2>/dev/null || echo dev)
-TAG ?= $(REVISION)
+TAG := $(REVISION)
+BASE_IMAGE := $(shell sed -n 's/^ARG BASE_IMAGE=//p' docker/Dockerfile)
+UPDATES :=
+BUILD_FLAGS :=
+PUSH_FLAGS :=
+SIGN :=
+SIGN_FLAGS :=
+export REGISTRY TAG BASE_IMAGE
 PREFIX = $(if $(REGISTRY),$(REGISTRY:%/=%)/)
 IMAGES := pipeline train serve serve-gpu
 # A docker command without an engine behind it is of no use.
@@ -16,7 +18,6 @@ BUILDER = $(shell if docker info >/dev/null 2>&1; then echo docker; \
   else basename "$$(command -v podman || command -v buildah)"; fi)
 
 # What the labels say of where an image comes from.
-BASE_IMAGE ?= $(shell sed -n 's/^ARG BASE_IMAGE=//p' docker/Dockerfile)
 BASE_DIGEST = $(or $(word 2,$(subst @, ,$(BASE_IMAGE))),$(shell $(BASE_DIGEST_OF_$(BUILDER)) $(BASE_IMAGE) 2>/dev/null),unknown)
 BASE_DIGEST_OF_docker = docker image inspect --format '{{index .RepoDigests 0}}'
 BASE_DIGEST_OF_podman = podman image inspect --format '{{.Digest}}'
@@ -55,40 +56,31 @@ base: ## write the digest of today's base image into docker/Dockerfile; with sko
 	@name='$(firstword $(subst @, ,$(BASE_IMAGE)))' && digest=$$(skopeo inspect --format '{{.Digest}}' "docker://$$name") \
 	  && sed -i "s|^ARG BASE_IMAGE=.*|ARG BASE_IMAGE=$$name@$$digest|" docker/Dockerfile && echo "$$name@$$digest"
 
-COMPILE_FLAGS = $(if $(PRESET),--preset '$(PRESET)') $(if $(TRAIN_ON),--train-on '$(TRAIN_ON)') \
-  $(if $(NODES),--nodes '$(NODES)') $(if $(QUEUE),--queue '$(QUEUE)') $(if $(SHM_SIZE),--shm-size '$(SHM_SIZE)') \
-  $(if $(TRAIN_TIMEOUT),--train-timeout '$(TRAIN_TIMEOUT)') $(if $(STEP_REQUESTS),--step-requests '$(STEP_REQUESTS)') \
-  --registry '$(REGISTRY)' --tag '$(TAG)' \
-  $(if $(NAMESPACE),--namespace '$(NAMESPACE)')
-SUBMIT_FLAGS = $(COMPILE_FLAGS) --host '$(KFP_HOST)' $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') \
-  $(if $(SERVICE_ACCOUNT),--service-account '$(SERVICE_ACCOUNT)') $(if $(DRY_RUN),--dry-run) \
-  $(if $(START_TIMEOUT),--start-timeout '$(START_TIMEOUT)') $(if $(NO_FOLLOW),--no-follow)
-
 .PHONY: compile submit schedule
 compile: $(VENV)/ready ## write build/pipeline.yaml and build/pipeline-k8s.yaml; `make compile PRESET=gke`
-	@$(BIN)/python -m pipeline compile $(COMPILE_FLAGS)
+	@$(BIN)/python -m pipeline compile $(ASSIGNMENTS)
 
-submit schedule: PARAMETERS += $(CLUSTER_PARAMETERS)
 submit: $(VENV)/ready ## run the pipeline on a cluster and follow it; `make submit KFP_HOST=… PRESET=gke EPOCHS=3`
-	@$(BIN)/python -m pipeline submit $(SUBMIT_FLAGS) $(ASSIGNMENTS)
+	@$(BIN)/python -m pipeline submit $(ASSIGNMENTS)
 
 schedule: $(VENV)/ready ## run it by a schedule; `make schedule KFP_HOST=… CRON='0 3 * * 1'`
-	@$(BIN)/python -m pipeline schedule $(SUBMIT_FLAGS) --cron '$(CRON)' $(ASSIGNMENTS)
+	@$(BIN)/python -m pipeline schedule $(ASSIGNMENTS)
 
 .PHONY: source
 source: $(VENV)/ready ## fill a cluster's source bucket through a port-forward; `make source SOURCE=<folder>` (or generated)
-	@$(BIN)/python -m pipeline source $(if $(TO),--to '$(TO)') $(ASSIGNMENTS)
+	@$(BIN)/python -m pipeline source $(call option,--to,TO) $(ASSIGNMENTS)
 
 .PHONY: golden
 golden: $(VENV)/ready ## take over a changed DAG as the one that tests/compile expects
 	@$(BIN)/python -m pipeline compile --golden tests/compile/pipeline.yaml
 
 .PHONY: manifests
-OVERLAY ?= local
+OVERLAY := local
+export OVERLAY
 manifests: $(VENV)/ready ## write build/manifests.yaml with your images; with VERSION=… also a model that serves
-	@$(BIN)/python -m pipeline manifests --overlay '$(OVERLAY)' --registry '$(REGISTRY)' --tag '$(TAG)' \
-	  $(if $(VERSION),--version '$(VERSION)') $(if $(MODELS_URI),--models-uri '$(MODELS_URI)') \
-	  $(if $(STORAGE_URI),--storage-uri '$(STORAGE_URI)') $(if $(RUNTIME),--runtime '$(RUNTIME)')
+	@$(BIN)/python -m pipeline manifests --overlay "$$OVERLAY" --registry "$$REGISTRY" --tag "$$TAG" \
+	  $(call option,--version,VERSION) $(call option,--models-uri,MODELS_URI) \
+	  $(call option,--storage-uri,STORAGE_URI) $(call option,--runtime,RUNTIME)
 
 .PHONY: test-images test-cluster
 test-images: $(VENV)/ready ## build the images and run what is in them; as root, with buildah and debootstrap

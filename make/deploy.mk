@@ -1,7 +1,8 @@
 # The model registry: on the store of this machine, or on AWS_ENDPOINT_URL where that is set.
 SETTINGS += VERSION TARGET
-VERSION ?=
-TARGET ?= $(if $(AWS_ENDPOINT_URL),kserve,local)
+export VERSION TARGET
+VERSION :=
+TARGET := $(if $(AWS_ENDPOINT_URL),kserve,local)
 
 .PHONY: models
 models: $(VENV)/ready ## the model versions with their figures, and which one serves
@@ -9,6 +10,6 @@ models: $(VENV)/ready ## the model versions with their figures, and which one se
 
 .PHONY: rollback
 rollback: $(VENV)/ready ## put an earlier version back, checked like a new one: make rollback VERSION=3f2a91c04d5e
-	@test -n '$(VERSION)' || { echo "error: name a version: make rollback VERSION=… (make models lists them)" >&2; exit 2; }
-	@$(BIN)/python -m pipeline.with_store $(BIN)/python -m components.deploy rollback '$(VERSION)' --target '$(TARGET)' \
-	  $(if $(DEPLOY_OPTIONS),--options '$(DEPLOY_OPTIONS)')
+	@test -n "$$VERSION" || { echo "error: name a version: make rollback VERSION=… (make models lists them)" >&2; exit 2; }
+	@$(BIN)/python -m pipeline.with_store $(BIN)/python -m components.deploy rollback "$$VERSION" --target "$$TARGET" \
+	  $(call option,--options,DEPLOY_OPTIONS)

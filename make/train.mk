@@ -2,7 +2,7 @@
 bench-train: $(VENV)/ready ## training speed against what people use instead; 15 minutes on idle cores
 	@$(BIN)/python -m benchmarks.train
 
-SEEDS ?= 1 2 3
+SEEDS := 1 2 3
 SETTINGS += SEEDS
 bench-accuracy: $(VENV)/ready ## accuracy on the real photos over seeds; 30 minutes a seed; `make bench-accuracy SEEDS="1 2"`
 	@$(BIN)/python -m benchmarks.accuracy --seeds $(SEEDS)
@@ -11,4 +11,4 @@ tune: $(VENV)/ready ## the pipeline with a study of learning rate and batch size
 	@$(BIN)/python -m pipeline run $(ASSIGNMENTS) TUNE=true
 
 learning-curve: $(VENV)/ready ## accuracy against training images, with a fitted power law; RECIPE=frozen SOURCE=generated
-	@$(BIN)/python -m benchmarks.learning_curve --source $(or $(SOURCE),generated) --recipe $(or $(RECIPE),frozen)
+	@$(BIN)/python -m benchmarks.learning_curve $(call option,--source,SOURCE) $(call option,--recipe,RECIPE)

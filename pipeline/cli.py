@@ -5,7 +5,8 @@ import importlib
 import sys
 
 from components.core.errors import reported
-from pipeline.parameters import Parameters, parse_parameters
+from pipeline.options import as_options
+from pipeline.parameters import TABLE, Door, parse_parameters
 
 # Commands for a cluster: the module that knows the arguments and runs it, and what it does.
 CLUSTER_COMMANDS = {
@@ -15,6 +16,7 @@ CLUSTER_COMMANDS = {
     "schedule": ("pipeline.submit", "start runs on a cluster by a schedule"),
     "source": ("pipeline.source.cluster", "fill a cluster's source bucket from this machine"),
 }
+DOORS = {"compile": Door.COMPILE, "submit": Door.SUBMIT, "schedule": Door.SCHEDULE}
 
 
 def main() -> None:
@@ -25,17 +27,23 @@ def main() -> None:
         "run",
         help="run the whole DAG on this machine",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_parameters_help(),
+        epilog="parameters:\n" + parameters_table(Door.PIPELINE),
     )
     run.add_argument("assignments", nargs="*", metavar="NAME=value", help="a parameter of the pipeline")
+    commands.add_parser("parameters", help="print every parameter: what it takes, its default, where it may be used")
     for name, (_, summary) in CLUSTER_COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         if sys.argv[1:2] == [name]:
             _cluster_command(name, command)
-    arguments = parser.parse_args()
     with reported():
+        command_name, words = sys.argv[1:2], sys.argv[2:]
+        door = DOORS.get("".join(command_name))
+        arguments = parser.parse_args([*command_name, *(as_options(words, door) if door else words)])
         if arguments.command in CLUSTER_COMMANDS:
             sys.exit(arguments.start(arguments))
+        if arguments.command == "parameters":
+            print(parameters_table())
+            return
         parameters = parse_parameters(arguments.assignments)
         # Imported late: kfp takes seconds to import, and a mistake in the parameters should show at once.
         from pipeline.inputs import check_inputs
@@ -54,9 +62,16 @@ def _cluster_command(name: str, parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(start=module.run)
 
 
-def _parameters_help() -> str:
-    lines = [
-        f"  {name.upper():18} {field.description} (default: {field.default!r})"
-        for name, field in Parameters.model_fields.items()
-    ]
-    return "parameters:\n" + "\n".join(lines)
+def parameters_table(door: Door | None = None) -> str:
+    """The parameters of one door, or of all of them with a heading each."""
+    lines: list[str] = []
+    doors: tuple[Door, ...] = ()
+    for row in TABLE.values():
+        if door is not None and door not in row.doors:
+            continue
+        if door is None and row.doors != doors:
+            doors = row.doors
+            lines.append(f"{', '.join(doors)}:")
+        default = f"; default {row.default}" if row.default else ""
+        lines.append(f"  {row.name:18} {row.meaning} ({row.takes}{default})")
+    return "\n".join(lines)

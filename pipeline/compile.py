@@ -11,13 +11,14 @@ from typing import Any
 
 from components.core.errors import UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE, reference
-from pipeline.resources import PRESETS, STEPS, Placement, parse_requests
+from pipeline.options import add_options, given_options
+from pipeline.parameters import Compilation
+from pipeline.resources import Placement, parse_requests
 
 BUILD = Path("build")
 IR_FILE = "pipeline.yaml"
 MANIFEST_FILE = "pipeline-k8s.yaml"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_SIZE = re.compile(r"[1-9]\d*(Mi|Gi)")
 
 
 @dataclass(frozen=True)
@@ -112,43 +113,28 @@ def revision() -> str:
 
 def add_placement_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that decide how the pipeline is compiled."""
-    group = parser.add_argument_group("kind of cluster")
-    group.add_argument("--preset", default="cpu", help=f"one of {', '.join(PRESETS)} (default: cpu)")
-    group.add_argument("--train-on", default="pod", help="pod (default): the KFP task itself; trainjob: a TrainJob")
-    group.add_argument("--nodes", type=int, default=1, help="nodes of a TrainJob")
-    group.add_argument("--queue", default="", help="Kueue's LocalQueue that admits a TrainJob (default: none)")
-    group.add_argument("--no-retries", action="store_true", help="no step is tried again")
-    group.add_argument("--shm-size", default="2Gi", help="size of /dev/shm of training (default: 2Gi)")
-    group.add_argument(
-        "--train-timeout", type=int, default=STEPS["train"].timeout, help="seconds after which training is stopped"
-    )
-    group.add_argument("--step-requests", default="{}", help="cpu and memory by step, as JSON (pipeline/resources.py)")
-    group = parser.add_argument_group("images")
-    group.add_argument("--registry", default="", help="registry and path that the images were pushed to")
-    group.add_argument("--tag", default="", help="tag of the images (default: the git revision)")
+    add_options(parser, Compilation)
 
 
 def placement_from(arguments: argparse.Namespace) -> Placement:
     """Read the arguments. Raises UserError for a combination that cannot be."""
-    if not _SIZE.fullmatch(arguments.shm_size):
-        raise UserError(f"shm_size={arguments.shm_size} cannot be used; give a size such as 2Gi.")
-    if arguments.train_timeout < 60:
-        raise UserError(f"train_timeout={arguments.train_timeout} cannot be used; give at least 60 seconds.")
+    given = given_options(arguments, Compilation)
     return Placement(
-        preset_name=arguments.preset,
-        train_on=arguments.train_on,
-        queue=arguments.queue,
-        nodes=arguments.nodes,
-        retries=not arguments.no_retries,
-        shm_size=arguments.shm_size,
-        train_timeout=arguments.train_timeout,
-        requests=parse_requests(arguments.step_requests),
+        preset_name=given.preset,
+        train_on=given.train_on,
+        queue=given.queue,
+        nodes=given.nodes,
+        retries=not given.no_retries,
+        shm_size=given.shm_size,
+        train_timeout=given.train_timeout,
+        requests=parse_requests(given.step_requests),
     )
 
 
 def images_from(arguments: argparse.Namespace) -> Images:
     """Read the arguments; without a tag the git revision."""
-    return Images(arguments.registry, arguments.tag or revision())
+    given = given_options(arguments, Compilation)
+    return Images(given.registry, given.tag or revision())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

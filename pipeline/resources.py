@@ -4,9 +4,8 @@ KFP takes pipeline parameters for the GPU pool (`GpuPool`), so those can change 
 the size of /dev/shm are constants of the compiled pipeline (`Placement`), so those are options of `make compile`.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +14,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from components.core.errors import UserError
 from components.core.images import USER_ID
+from pipeline.pool import CPU, MEMORY, read_json
 
 # The names that manifests/ gives to these objects (a test compares).
 SERVICE_ACCOUNT = "bin-counter-pipeline"
@@ -243,39 +243,10 @@ class Placement:
             kubernetes.add_node_affinity(task, match_expressions=absent)
 
 
-def parse_pool(assignments: Mapping[str, str]) -> dict[str, Any]:
-    """Pipeline parameters of the GPU pool from words of a command line. Raises UserError for the first bad one."""
-    return {name: POOL_PARAMETERS[name](value) for name, value in assignments.items()}
-
-
-def parse_node_selector(text: str) -> dict[str, str]:
-    """Labels and their values from a JSON object of strings. Raises UserError for anything else."""
-    value = _json("GPU_NODE_SELECTOR", text, '{"cloud.google.com/gke-accelerator": "nvidia-l4"}')
-    if not isinstance(value, dict) or not all(isinstance(word, str) for word in value.values()):
-        raise UserError(f"GPU_NODE_SELECTOR={text} cannot be used: it should be a JSON object of labels and strings.")
-    return value
-
-
-def parse_tolerations(text: str) -> list[dict[str, Any]]:
-    """Tolerations from a JSON list of objects in Kubernetes' own form. Raises UserError for anything else."""
-    value = _json("GPU_TOLERATIONS", text, '[{"key": "nvidia.com/gpu", "operator": "Exists"}]')
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise UserError(f"GPU_TOLERATIONS={text} cannot be used: it should be a JSON list of objects.")
-    for item in value:
-        if strange := sorted(set(item) - TOLERATION_FIELDS):
-            raise UserError(
-                f"GPU_TOLERATIONS={text} cannot be used: a toleration has no field {strange[0]}; "
-                f"there are {', '.join(sorted(TOLERATION_FIELDS))}."
-            )
-        if item.get("operator", "Equal") not in ("Equal", "Exists"):
-            raise UserError(f"GPU_TOLERATIONS={text} cannot be used: the operator should be Equal or Exists.")
-    return value
-
-
 def parse_requests(text: str) -> dict[str, dict[str, str]]:
     """Requests by step from a JSON object. Raises UserError for anything else, and for the steps on the GPU pool."""
     example = '{"evaluate": {"cpu": "2", "memory": "4Gi"}}'
-    value = _json("STEP_REQUESTS", text, example)
+    value = read_json("STEP_REQUESTS", text, example)
     if not isinstance(value, dict) or not all(isinstance(wanted, dict) for wanted in value.values()):
         raise UserError(f"STEP_REQUESTS={text} cannot be used: write an object of steps, like {example}.")
     for step, wanted in value.items():
@@ -286,58 +257,10 @@ def parse_requests(text: str) -> dict[str, dict[str, str]]:
                 "TRAIN_CPU and TRAIN_MEMORY are for training."
             )
         for name, quantity in wanted.items():
-            check = {"cpu": _CPU, "memory": _MEMORY}.get(name)
+            check = {"cpu": CPU, "memory": MEMORY}.get(name)
             if check is None or not re.fullmatch(check, str(quantity)):
                 raise UserError(
                     f"STEP_REQUESTS={text} cannot be used: {name} of {step} should be cpu or memory with a Kubernetes "
                     f"quantity, like {example}."
                 )
     return {step: {name: str(quantity) for name, quantity in wanted.items()} for step, wanted in value.items()}
-
-
-_CPU = r"\d+(\.\d+)?|\d+m"
-_MEMORY = r"\d+(Ki|Mi|Gi|Ti|k|M|G|T)?"
-
-
-def _json(name: str, text: str, example: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{name}={text} is not JSON ({error.msg} at column {error.colno}); write it like {example}."
-        ) from error
-
-
-def _accelerator_count(text: str) -> str:
-    if not re.fullmatch(r"\d{1,2}", text):
-        raise UserError(f"ACCELERATOR_COUNT={text} cannot be used; give a number of GPUs from 0 to 99.")
-    return text
-
-
-def _accelerator_type(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", text):
-        raise UserError(f"ACCELERATOR_TYPE={text} cannot be used; give a resource name such as nvidia.com/gpu.")
-    return text
-
-
-def _cpu(text: str) -> str:
-    if not re.fullmatch(_CPU, text):
-        raise UserError(f"TRAIN_CPU={text} cannot be used; give a Kubernetes quantity such as 4 or 500m.")
-    return text
-
-
-def _memory(text: str) -> str:
-    if not re.fullmatch(_MEMORY, text):
-        raise UserError(f"TRAIN_MEMORY={text} cannot be used; give a Kubernetes quantity such as 16Gi.")
-    return text
-
-
-TOLERATION_FIELDS = frozenset({"key", "operator", "value", "effect", "tolerationSeconds"})
-POOL_PARAMETERS: dict[str, Callable[[str], Any]] = {
-    "accelerator_type": _accelerator_type,
-    "accelerator_count": _accelerator_count,
-    "gpu_node_selector": parse_node_selector,
-    "gpu_tolerations": parse_tolerations,
-    "train_cpu": _cpu,
-    "train_memory": _memory,
-}

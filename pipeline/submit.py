@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import UserError
-from components.core.layout import PUBLIC_SOURCE_BUCKET
-from components.core.place import is_address
 from pipeline.compile import Compiled, add_placement_arguments, compile_pipeline, images_from, placement_from
 from pipeline.connection import Server, connect, explained
-from pipeline.follow import START_TIMEOUT_SECONDS, Patience, follow
-from pipeline.parameters import parse_parameters
-from pipeline.resources import POOL_PARAMETERS, SERVICE_ACCOUNT, parse_pool
+from pipeline.follow import Patience, follow
+from pipeline.inputs import check_sent
+from pipeline.options import add_options, given_options
+from pipeline.parameters import Sending, parse_cluster_parameters
 
 if TYPE_CHECKING:
     import kfp
 
 PIPELINE = "bin-counter"
-# Parameters that only a cluster's pipeline has; `snapshot` names the state of the source, which is looked at otherwise.
-CLUSTER_PARAMETERS = ("snapshot", "champion", "deploy_options")
 
 
 @dataclass(frozen=True)
@@ -47,40 +44,11 @@ class Submission:
 def read_parameters(assignments: list[str]) -> dict[str, Any]:
     """Pipeline parameters from `NAME=value` words; those not given keep the pipeline's defaults.
 
-    Raises UserError for the first bad one.
+    Raises UserError for the first bad one, and for a recipe that cannot be used.
     """
-    pool: dict[str, str] = {}
-    chosen: dict[str, Any] = {}
-    others = []
-    for word in assignments:
-        name, _, value = word.partition("=")
-        name = name.lower()
-        if name in POOL_PARAMETERS:
-            pool[name] = value
-        elif name in CLUSTER_PARAMETERS:
-            chosen[name] = value
-        else:
-            others.append(word)
-    names = {word.partition("=")[0].lower() for word in others}
-    given = parse_parameters(others).model_dump(include=names)
-    source = given.get("source", "s3://")
-    if not is_address(source):
-        raise UserError(
-            f"SOURCE={source} is on this machine, where a cluster cannot read it; "
-            f"give a bucket such as s3://{PUBLIC_SOURCE_BUCKET}."
-        )
-    if "deploy_options" in chosen:
-        _json_object("DEPLOY_OPTIONS", chosen["deploy_options"])
-    return {**given, **chosen, **parse_pool(pool)}
-
-
-def _json_object(name: str, text: str) -> None:
-    try:
-        valid = isinstance(json.loads(text), dict)
-    except json.JSONDecodeError:
-        valid = False
-    if not valid:
-        raise UserError(f'{name}={text} is not a JSON object; write it like {{"canary_percent": 10}}.')
+    given = parse_cluster_parameters(assignments)
+    check_sent(given)
+    return given
 
 
 def read_cron(text: str) -> str:
@@ -191,51 +159,43 @@ def put_on_schedule(client: "kfp.Client", server: Server, submission: Submission
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m pipeline submit`."""
     parser.add_argument("assignments", nargs="*", metavar="NAME=value", help="a parameter of the pipeline")
-    parser.add_argument("--host", default="", help="address of KFP, or in-cluster")
-    parser.add_argument("--namespace", default="", help="your profile's namespace, on a Kubeflow with several users")
-    parser.add_argument("--experiment", default=PIPELINE, help=f"experiment of the run (default: {PIPELINE})")
-    parser.add_argument("--service-account", default=SERVICE_ACCOUNT, help=f"of the steps (default: {SERVICE_ACCOUNT})")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
-    parser.add_argument(
-        "--start-timeout", type=int, default=int(START_TIMEOUT_SECONDS), help="seconds that a step may wait for its pod"
-    )
-    parser.add_argument("--no-follow", action="store_true", help="start the run and return")
+    add_options(parser, Sending, without=["cron"])
     add_placement_arguments(parser)
 
 
 def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m pipeline schedule`."""
-    add_arguments(parser)
-    parser.add_argument("--cron", required=True, help="five fields, in UTC, such as '0 3 * * 1'")
+    parser.add_argument("assignments", nargs="*", metavar="NAME=value", help="a parameter of the pipeline")
+    add_options(parser, Sending)
+    add_placement_arguments(parser)
+    parser.set_defaults(scheduled=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Submit and follow, or schedule; returns 1 for a run that did not succeed. Raises UserError for bad input."""
     parameters = images_from(arguments).parameters() | read_parameters(arguments.assignments)
-    placement = placement_from(arguments)
-    cron = read_cron(arguments.cron) if hasattr(arguments, "cron") else ""
+    placement, sending = placement_from(arguments), given_options(arguments, Sending)
+    cron = read_cron(sending.cron) if hasattr(arguments, "scheduled") else ""
     if cron:
         if "snapshot" in parameters:
             raise UserError(
                 "SNAPSHOT names one state of the source, and a run on a schedule looks at what is there; leave it out."
             )
         parameters["only_news"] = True
-    if arguments.start_timeout < 60:
-        raise UserError(f"START_TIMEOUT={arguments.start_timeout} cannot be used; give at least 60 seconds.")
-    server = Server.from_environment(arguments.host, arguments.namespace)
+    server = Server.from_environment(sending.kfp_host, sending.namespace)
     with tempfile.TemporaryDirectory() as folder:
         compiled = compile_pipeline(placement, Path(folder))
         submission = Submission(
             host=server.host,
             namespace=server.namespace,
-            experiment=arguments.experiment,
-            service_account=arguments.service_account,
+            experiment=sending.experiment,
+            service_account=sending.service_account,
             pipeline=PIPELINE,
             version=compiled.version,
             parameters=parameters,
             cron=cron,
         )
-        if arguments.dry_run:
+        if sending.dry_run:
             submission.show()
             return 0
         client = connect(server)
@@ -244,6 +204,6 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"Scheduled '{cron}' (UTC): {server.host}/#/recurringrun/details/{identifier}")
             return 0
         identifier = start(client, server, submission, compiled)
-    if arguments.no_follow:
+    if sending.no_follow:
         return 0
-    return follow(server, identifier, Patience(start=arguments.start_timeout))
+    return follow(server, identifier, Patience(start=sending.start_timeout))

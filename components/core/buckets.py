@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
-from minio.credentials import Credentials, Provider, StaticProvider
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import Provider, StaticProvider
 from minio.error import S3Error
 from urllib3.exceptions import HTTPError
 
@@ -74,11 +75,14 @@ class _SessionProvider(Provider):
     """Hands the credentials that every other client has to minio."""
 
     def __init__(self, access: Access) -> None:
-        self._credentials = session_for(access).get_credentials()
+        self._session = session_for(access)
 
     def retrieve(self) -> Credentials:
-        frozen = self._credentials.get_frozen_credentials()
-        return Credentials(frozen.access_key, frozen.secret_key, session_token=frozen.token)
+        credentials = self._session.get_credentials()
+        if credentials is None:
+            raise UserError("The credentials for the store have gone; set them again.")
+        frozen = credentials.get_frozen_credentials()
+        return Credentials(frozen.access_key or "", frozen.secret_key or "", session_token=frozen.token)
 
 
 def _client(endpoint: str, provider: Provider, region: str, ca_bundle: Path | None = None) -> Minio:

@@ -168,6 +168,12 @@ def error_if_calibrated(scores: Scores, seed: int = 0) -> float:
     return float(min(1.0, np.quantile(errors, 0.95)))
 
 
+def believable(error: float, if_calibrated: float) -> str:
+    """A sentence: whether the probabilities may be taken at their word, from their calibration error and chance's."""
+    verdict = "can be believed" if error <= if_calibrated else "cannot be taken at their word"
+    return f"Its probabilities {verdict}: they are off by {error:.1%}, where chance alone makes {if_calibrated:.1%}."
+
+
 def reliability(truth: Counts, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mean confidence, share right, and number of rows, of each of CALIBRATION_BINS bins that holds any row."""
     confidence = scores.max(axis=1)

@@ -18,6 +18,7 @@ _DRIVER = "-driver"
 _EXECUTOR = "executor"
 _CACHED = "'true != true'"  # Argo's condition on KFP's answer to whether the cache has the outputs
 # Argo's words while a kubelet does what it always does before a container runs.
+WORDLESS = "without a word"
 _STARTING = ("ContainerCreating", "PodInitializing")
 
 
@@ -165,4 +166,4 @@ def _sentence(message: str) -> str:
     match = _EXIT.match(message.strip())
     if match is None:
         return message.strip()
-    return match[2].strip() if match[2] else f"it ended with exit code {match[1]} and without a word; see its log"
+    return match[2].strip() if match[2] else f"it ended with exit code {match[1]} and {WORDLESS}; see its log"

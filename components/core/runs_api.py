@@ -10,15 +10,17 @@ from typing import Any
 import urllib3
 
 from components.core.errors import UserError
-from components.core.run_tree import State, Step, read_steps
+from components.core.run_tree import WORDLESS, State, Step, read_steps
 
 IN_CLUSTER_HOST = "http://ml-pipeline.kubeflow.svc:8888"
 TOKEN_AUDIENCE = "pipelines.kubeflow.org"  # noqa: S105 - whom a token is for
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 # The steps that decide how a good run ended.
-FIRST, GATE, DEPLOY = "champion", "gate", "deploy"
+FIRST, AFTER_NEWS, GATE, DEPLOY = "champion", "ingest-metadata", "gate", "deploy"
 _DRIVER_SAYS = re.compile(r"KFP driver: (.+)")
+# The last line of a Python traceback: what a step says that ended without a sentence of its own.
+_TRACEBACK_SAYS = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)
 _GATE_SAYS = re.compile(r"^gate: (?:deploy|keep)\. (.+)$", re.MULTILINE)
 
 
@@ -108,7 +110,7 @@ class Run:
             return Outcome.DEPLOYED
         if gate and gate.state in (State.DONE, State.CACHED):
             return Outcome.KEPT
-        if first and first.state is State.DONE and len(self.steps) <= 2:  # it, and what summarises the end
+        if first and first.state is State.DONE and self.step(AFTER_NEWS) is None:
             return Outcome.UNCHANGED
         return Outcome.SUCCEEDED
 
@@ -151,12 +153,13 @@ class RunsApi:
         return ""
 
     def ending(self, run_id: str, run: Run) -> Ending:
-        """How the run ended, with what only a log has: the gate's verdict, or what KFP's own driver failed with."""
+        """How the run ended, with what only a log has: the verdict, the driver's reason, the end of a traceback."""
         ending = run.ending()
         name, pattern = {
             Outcome.DEPLOYED: (GATE, _GATE_SAYS),
             Outcome.KEPT: (GATE, _GATE_SAYS),
             Outcome.DRIVER_FAILED: (ending.step, _DRIVER_SAYS),
+            Outcome.FAILED: (ending.step if WORDLESS in ending.sentence else "", _TRACEBACK_SAYS),
         }.get(ending.outcome, ("", _GATE_SAYS))
         step = run.step(name)
         if step is None or step.state is State.CACHED:

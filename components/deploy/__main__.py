@@ -23,7 +23,7 @@ def main() -> None:
             return
         inputs = Inputs(arguments.bundle, arguments.predictions, arguments.shard_index, arguments.verdict)
         record = deploy(inputs, arguments.models_uri, target)
-        arguments.deployment.write_text(record.model_dump_json(indent=2) + "\n")
+        record.write(arguments.deployment)
 
 
 def _parser() -> argparse.ArgumentParser:

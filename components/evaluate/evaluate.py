@@ -9,6 +9,7 @@ import pandas as pd
 
 from components.core.bundle import Bundle, bundle_version, read_bundle
 from components.core.errors import UserError
+from components.core.files import write_whole
 from components.core.metrics import Evaluation, evaluate_counts, out_of_range_figures, summary_line
 from components.core.predictions import PredictedBatch, held_out_bins, predict_bins, stack_scores, write_predictions
 from components.core.records import read_splits
@@ -42,7 +43,7 @@ def evaluate(bundle_folder: Path, index_path: Path, splits_path: Path, seed: int
     missing = int((splits["subset"] == "test").sum()) - evaluation.n_test
     for path in (outputs.metrics, outputs.predictions, outputs.report):
         path.parent.mkdir(parents=True, exist_ok=True)
-    outputs.metrics.write_text(evaluation.model_dump_json(indent=2) + "\n")
+    write_whole(outputs.metrics, evaluation.model_dump_json(indent=2) + "\n")
     write_predictions(outputs.predictions, predictions)
     write_page(outputs.report, bundle.info, evaluation, predictions, mistakes, missing)
     print(summary_line(evaluation), flush=True)

@@ -140,7 +140,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         wanted = [names[place] if place >= 0 else None for place in _columns(names)]
         for batch in table.iter_batches(BATCH, columns=[name for name in wanted if name is not None]):
             columns = [[None] * len(batch) if name is None else batch[name].to_pylist() for name in wanted]
-            yield from zip(*columns, strict=True)  # type: ignore[misc]
+            yield from zip(*columns, strict=True)
 
 
 def _columns(names: list[str]) -> tuple[int, int, int]:

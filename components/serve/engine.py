@@ -2,6 +2,9 @@
 
 Nothing here blocks the event loop and nothing knows HTTP or gRPC. A worker does both decoding and inference: on a CPU a
 batch gains little over single photos, while handing pixels from thread to thread costs.
+
+A photo that takes much memory to decode goes into a lane of its own, from which one at a time is taken: the others pass
+it, and the memory of the process stays within bounds.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,13 +22,17 @@ import numpy as np
 
 from components.core.bundle import Bundle
 from components.core.errors import UserError
-from components.core.pixels import ImageRejected, decode_squashed
+from components.core.image_file import ImageFile, ImageRejected, read_image_file
+from components.core.pixels import squash
 from components.core.runtime import open_runtime
 from components.serve.answers import Answer, Photo, answers_of
+from components.serve.memory import give_back
 from components.serve.metrics import BATCH_SIZE, QUEUE_LIMIT, STAGE_SECONDS, WAITING
-from components.serve.refusal import bad_request, overloaded
+from components.serve.refusal import Refusal, overloaded
 
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_LARGE_BYTES = 64 * 1024 * 1024  # of memory while a photo is decoded; 12 megapixels need less in every format but WebP
+_LARGE_SHARE = 4  # of the queue, a quarter is for large photos
 _WAIT, _DECODE, _INFER = (STAGE_SECONDS.labels(stage) for stage in ("wait", "decode", "infer"))
 
 
@@ -80,13 +87,22 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Job:
+    """One photo of a request; with `file` where it is known to be large."""
+
     request: _Request
     index: int
     arrived: float
+    file: ImageFile | None = None
 
     @property
     def photo(self) -> Photo:
         return self.request.photos[self.index]
+
+    def refused(self, status: int, reason: str, message: str) -> Refusal:
+        """A refusal that says which photo it is about."""
+        number = len(self.request.photos)
+        text = f"Photo {self.index + 1} of {number}: {message}" if number > 1 else message
+        return Refusal(status, reason, text, retry_after=1 if status == 503 else None)
 
 
 _Settled = list[tuple[_Job, Answer | Exception]]
@@ -99,6 +115,8 @@ class Engine:
         self.options = options
         self._size = bundle.info.image_size
         self._waiting: deque[_Job] = deque()
+        self._large: deque[_Job] = deque()
+        self._large_runs = self._large_was_last = False
         self._changed = threading.Condition()
         self._closed = False
         self._receiving = 0  # requests whose body is still being read: company worth waiting for
@@ -129,18 +147,20 @@ class Engine:
         except threading.BrokenBarrierError as error:
             raise UserError(f"The model cannot be run ({self._warm_up_error}); train or fetch it again.") from error
 
-    def close(self) -> None:
-        """Let the workers finish what waits, then end them."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Let the workers finish what waits, then end them; False when they did not within the time given."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        deadline = None if seconds is None else time.monotonic() + seconds
         for worker in self._workers:
-            worker.join()
+            worker.join(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+        return not any(worker.is_alive() for worker in self._workers)
 
     @property
     def is_full(self) -> bool:
         """Whether a request would be refused now."""
-        return len(self._waiting) >= self.options.queue_limit
+        return len(self._waiting) + len(self._large) >= self.options.queue_limit
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
@@ -152,17 +172,35 @@ class Engine:
             self._receiving -= 1
 
     async def count(self, photos: list[Photo]) -> list[Answer]:
-        """Count photos. Raises Refusal when the queue is full or a photo cannot be read."""
+        """Count photos. Raises Refusal when the queue is full or a photo cannot be read.
+
+        Photos of a caller that is cancelled leave the queue.
+        """
         loop = asyncio.get_running_loop()
         request = _Request(photos, loop.create_future(), loop, [None] * len(photos), len(photos))
         now = time.perf_counter()
         with self._changed:
-            if self._closed or len(self._waiting) + len(photos) > self.options.queue_limit:
+            if self._closed or len(self._waiting) + len(self._large) + len(photos) > self.options.queue_limit:
                 raise overloaded()
             self._waiting.extend(_Job(request, index, now) for index in range(len(photos)))
             self._changed.notify(min(len(photos), len(self._workers)))
-            WAITING.set(len(self._waiting))
-        return await request.future
+            self._tell_waiting()
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            self._drop(request)
+            raise
+
+    def _drop(self, request: _Request) -> None:
+        with self._changed:
+            for lane in (self._waiting, self._large):
+                kept = [job for job in lane if job.request is not request]
+                lane.clear()
+                lane.extend(kept)
+            self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        WAITING.set(len(self._waiting) + len(self._large))
 
     def _work(self) -> None:
         try:
@@ -181,27 +219,41 @@ class Engine:
                 settled = self._run(jobs)
             except Exception as error:  # a worker must outlive whatever goes wrong in one batch
                 settled = [(job, error) for job in jobs]
+            if jobs[0].file is not None:
+                give_back()
             with self._changed:
                 self._busy -= 1
+                if jobs[0].file is not None:
+                    self._large_runs = False
+                    self._changed.notify()
             by_loop: dict[asyncio.AbstractEventLoop, _Settled] = {}
             for job, result in settled:
                 by_loop.setdefault(job.request.loop, []).append((job, result))
             for loop, results in by_loop.items():
-                loop.call_soon_threadsafe(_settle, results)
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(_settle, results)
 
     def _take(self) -> list[_Job] | None:
         """The next photos: what waits, shared fairly among the workers. None when the engine is closed."""
         with self._changed:
-            while not self._waiting:
-                if self._closed:
+            while not self._waiting and not self._may_take_large():
+                if self._closed and not self._large:
                     return None
                 self._changed.wait()
-            self._wait_for_company()
-            share = -(-len(self._waiting) // len(self._workers))
-            jobs = [self._waiting.popleft() for _ in range(min(share, self.options.max_batch))]
+            if self._may_take_large() and not (self._waiting and self._large_was_last and len(self._workers) == 1):
+                jobs = [self._large.popleft()]
+                self._large_runs = self._large_was_last = True
+            else:
+                self._wait_for_company()
+                share = -(-len(self._waiting) // len(self._workers))
+                jobs = [self._waiting.popleft() for _ in range(min(share, self.options.max_batch))]
+                self._large_was_last = False
             self._busy += 1
-            WAITING.set(len(self._waiting))
+            self._tell_waiting()
         return jobs
+
+    def _may_take_large(self) -> bool:
+        return bool(self._large) and not self._large_runs
 
     def _wait_for_company(self) -> None:
         """Wait, no longer than was asked for, while a request is on its way and there is room for it in the batch."""
@@ -219,16 +271,19 @@ class Engine:
             if job.request.future.done():  # its caller went away, or another of its photos was refused
                 continue
             started = time.perf_counter()
-            _WAIT.observe(started - job.arrived)
+            if job.file is None:
+                _WAIT.observe(started - job.arrived)
             try:
-                pixels.append(decode_squashed(job.photo.data, self._size))
+                file = job.file or read_image_file(job.photo.data)
+                if job.file is None and file.memory > _LARGE_BYTES:
+                    self._put_aside(job, file)
+                    continue
+                pixels.append(squash(file, self._size))
                 good.append(job)
             except ImageRejected as error:
-                several = len(job.request.photos) > 1
-                message = (
-                    f"Photo {job.index + 1} of {len(job.request.photos)}: {error.message}" if several else error.message
-                )
-                settled.append((job, bad_request(error.reason, message)))
+                settled.append((job, job.refused(400, error.reason, error.message)))
+            except Refusal as refusal:
+                settled.append((job, refusal))
             _DECODE.observe(time.perf_counter() - started)
         if good:
             started = time.perf_counter()
@@ -239,6 +294,15 @@ class Engine:
             answers = answers_of(prediction, [job.photo.recorded_quantity for job in good])
             settled.extend(zip(good, answers, strict=True))
         return settled
+
+    def _put_aside(self, job: _Job, file: ImageFile) -> None:
+        """Let a photo wait in the lane of the large ones. Raises Refusal when that is full."""
+        with self._changed:
+            if len(self._large) * _LARGE_SHARE >= self.options.queue_limit:
+                message = "The server has as many large photos waiting as it takes; try again in a second."
+                raise job.refused(503, "overloaded", message)
+            self._large.append(_Job(job.request, job.index, job.arrived, file))
+            self._changed.notify()
 
 
 def _settle(results: _Settled) -> None:

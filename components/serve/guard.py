@@ -1,28 +1,30 @@
 """What keeps the HTTP side standing: limits on bodies and on time, an error for everything, orderly closing."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
-from typing import Any
+import ipaddress
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from components.serve.limits import HttpLimits
+from components.serve.coding import Decoder
+from components.serve.limits import Memory, RequestLimits, Share, evicted
 from components.serve.metrics import REJECTED
-from components.serve.refusal import Refusal, overloaded
+from components.serve.refusal import Refusal, stopping
+
+SHARE = "bin_counter.share"  # the key of a request's Share in its scope
 
 
 def error_response(refusal: Refusal) -> Response:
     """A refusal as a JSON answer, counted in the metrics."""
     REJECTED.labels(refusal.reason).inc()
-    headers = {}
+    headers = dict(refusal.headers)
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(refusal.retry_after)
-    if refusal.status in (408, 413):
+    if refusal.status in (408, 413) or refusal.reason in ("slow_body", "stopping"):
         headers["Connection"] = "close"  # the rest of the body is not wanted
     body = orjson.dumps({"error": refusal.message, "reason": refusal.reason})
     return Response(body, refusal.status, headers, "application/json")
@@ -31,14 +33,16 @@ def error_response(refusal: Refusal) -> Response:
 class Guard:
     """ASGI middleware around the whole application.
 
-    Bodies are counted while they arrive; a body that is announced or grows too large, or takes too long, is refused
-    there and then. While the server drains, answers ask the client to close its connection.
+    Bodies are counted while they arrive, after decoding a Content-Encoding; a body that is announced or grows too
+    large, or comes too slowly, is refused there and then. Pages of others may not ask. While the server drains,
+    answers ask the client to close its connection.
     """
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: RequestLimits, memory: Memory, hosts: frozenset[str] | None) -> None:
         self._app = app
         self._limits = limits
-        self._held = 0
+        self._memory = memory
+        self._hosts = hosts
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,126 +60,115 @@ class Guard:
                     message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
             await send(message)
 
-        with self._holding() as hold:
+        with self._memory.share() as share:
             try:
-                self._check_announced(scope)
-                await self._app(scope, self._limited(receive, hold), send_marked)
+                headers = Headers(scope=scope)
+                self._check_announced(headers)
+                if scope["method"] == "POST":
+                    check_page(headers, self._hosts)
+                # To HEAD uvicorn answers without a body, whatever the application sends.
+                method = "GET" if scope["method"] == "HEAD" else scope["method"]
+                body = self._body(receive, share, Decoder.of(headers.get("content-encoding", "")))
+                inner = {**scope, "method": method, SHARE: share}
+                await self._app(inner, _as_receive(body, receive), send_marked)
             except Refusal as refusal:
                 if started:
                     raise
                 await error_response(refusal)(scope, receive, send_marked)
+            except asyncio.CancelledError:  # uvicorn's, when the time for finishing is over
+                if started or not self.draining:
+                    raise
+                await error_response(stopping())(scope, receive, send_marked)
 
-    @contextlib.contextmanager
-    def _holding(self) -> Iterator[Callable[[int], int]]:
-        """Counts what this request holds in memory; the count is given back at the end."""
-        mine = 0
-
-        def hold(number: int) -> int:
-            nonlocal mine
-            mine += number
-            self._held += number
-            if self._held > self._limits.bodies_bytes:
-                raise overloaded("The server is receiving as much as it can hold; try again in a second.")
-            return mine
-
-        try:
-            yield hold
-        finally:
-            self._held -= mine
-
-    def _check_announced(self, scope: Scope) -> None:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value[:18]) > self._limits.body_bytes:
-                raise self._too_large()
+    def _check_announced(self, headers: Headers) -> None:
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length[:18]) > self._limits.body_bytes:
+            raise self._too_large()
 
     def _too_large(self) -> Refusal:
         return Refusal(413, "body_too_large", f"The body is larger than {self._limits.body_bytes:,} bytes.")
 
-    def _limited(self, receive: Receive, hold: Callable[[int], int]) -> Receive:
-        deadline = asyncio.get_running_loop().time() + self._limits.body_seconds
-        complete = False
-
-        async def limited() -> Message:
-            nonlocal complete
-            if complete:  # what comes now is the disconnect, for which there is no hurry
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):  # wait_for would make a task of it
-                    message = await receive()
-            except TimeoutError as error:
-                seconds = f"{self._limits.body_seconds:.0f}"
-                raise Refusal(408, "slow_body", f"The body did not arrive within {seconds} seconds.") from error
-            if message["type"] == "http.request":
-                complete = not message.get("more_body", False)
-                if hold(len(message.get("body", b""))) > self._limits.body_bytes:
+    async def _body(self, receive: Receive, share: Share, decoder: Decoder | None) -> AsyncIterator[Message]:
+        """The messages of a body, and that its client left if it does before the end."""
+        received = length = 0
+        more = True
+        while more:
+            message = await self._next(receive, share, received)
+            if message["type"] != "http.request":
+                yield message
+                return
+            data, more = message.get("body", b""), message.get("more_body", False)
+            received += len(data)
+            for piece in [data] if decoder is None else decoder.pieces(data):
+                length += len(piece)
+                if length > self._limits.body_bytes:
                     raise self._too_large()
-            return message
+                share.hold(len(piece))
+                if decoder is not None:
+                    await asyncio.sleep(0)  # a few bytes may decode to many
+                yield {"type": "http.request", "body": piece, "more_body": True}
+            if not more:
+                if decoder is not None and received:
+                    decoder.end()
+                yield {"type": "http.request", "body": b"", "more_body": False}
 
-        return limited
+    async def _next(self, receive: Receive, share: Share, received: int) -> Message:
+        seconds = self._limits.body_seconds + received / self._limits.least_rate
+        try:
+            async with asyncio.timeout_at(share.started + seconds) as share.receiving:  # wait_for would make a task
+                return await receive()
+        except TimeoutError as error:
+            if share.is_evicted:
+                raise evicted() from error
+            raise Refusal(
+                408,
+                "slow_body",
+                f"The body came too slowly: {self._limits.body_seconds:.0f} seconds, and one more for every "
+                f"{self._limits.least_rate:,} bytes, are what it may take.",
+            ) from error
+        finally:
+            share.receiving = None
 
 
-def protocol_with_limits(limits: HttpLimits) -> type[HttpToolsProtocol]:
-    """Uvicorn's HTTP protocol, which closes connections whose request line and headers come too slowly or never end."""
+def _as_receive(body: AsyncIterator[Message], receive: Receive) -> Receive:
+    async def next_message() -> Message:
+        try:
+            return await anext(body)
+        except StopAsyncIteration:  # what comes now is the disconnect, for which there is no hurry
+            return await receive()
 
-    class PatientProtocol(HttpToolsProtocol):
-        _headers_timer: asyncio.TimerHandle | None = None
-        _fruitless_bytes = 0  # of headers, trailers and chunk extensions, since something last came of them
+    return next_message
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._expect_headers()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timer()
-            super().connection_lost(exc)
+def check_page(headers: Headers, hosts: frozenset[str] | None) -> None:
+    """Refuse what the script of another page sends. Raises Refusal.
 
-        def data_received(self, data: bytes) -> None:
-            self._fruitless_bytes += len(data)
-            super().data_received(data)
-            if self._fruitless_bytes > limits.header_bytes and not self.transport.is_closing():
-                self._refuse(431, "large_headers", f"The headers are larger than {limits.header_bytes:,} bytes.")
+    A browser says where a script comes from in Origin and, where it is sure, in Sec-Fetch-Site; other clients send
+    neither. `hosts` are the names by which browsers may know this server, None for all: a name of somebody else's that
+    was made to point here is not among them.
+    """
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if origin is None and site in (None, "none"):
+        return
+    own = {headers.get("host"), headers.get("x-forwarded-host")} - {None}
+    is_own = site == "same-origin" if site is not None else urlsplit(origin or "").netloc in own
+    if is_own and (hosts is None or _name(headers.get("host", "")) in hosts):
+        return
+    raise Refusal(
+        403, "foreign_page", "A page of another site may not ask this server; open its own page, /ui, instead."
+    )
 
-        def on_message_begin(self) -> None:
-            self._fruitless_bytes = 0
-            super().on_message_begin()
-            if self._headers_timer is None:
-                self._expect_headers()
 
-        def on_headers_complete(self) -> None:
-            self._fruitless_bytes = 0
-            self._stop_timer()
-            super().on_headers_complete()
+def _name(host: str) -> str:
+    return urlsplit(f"//{host}").hostname or ""
 
-        def on_body(self, body: bytes) -> None:
-            self._fruitless_bytes = 0
-            super().on_body(body)
 
-        def on_message_complete(self) -> None:
-            self._fruitless_bytes = 0
-            super().on_message_complete()
-
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(400, "bad_http", msg)
-
-        def _refuse(self, status: int, reason: str, message: str) -> None:
-            """Answer without the application, which has no request yet, and close the connection."""
-            REJECTED.labels(reason).inc()
-            body = orjson.dumps({"error": message, "reason": reason})
-            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n".encode()
-            self.transport.write(head + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-            self.transport.close()
-
-        def _expect_headers(self) -> None:
-            self._headers_timer = self.loop.call_later(limits.header_seconds, self._give_up)
-
-        def _stop_timer(self) -> None:
-            if self._headers_timer is not None:
-                self._headers_timer.cancel()
-                self._headers_timer = None
-
-        def _give_up(self) -> None:
-            self._headers_timer = None
-            if not self.transport.is_closing():
-                self._refuse(408, "slow_headers", "The request's headers did not arrive in time.")
-
-    return PatientProtocol
+def hosts_of(address: str, names: tuple[str, ...]) -> frozenset[str] | None:
+    """The names by which browsers may know a server that listens on `address`, besides those that were given."""
+    try:
+        is_loopback = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        is_loopback = address == "localhost"
+    if not is_loopback and not names:
+        return None
+    return frozenset({"localhost", "127.0.0.1", "::1", address, *names})

@@ -3,6 +3,7 @@
 from components.core.bundle import Bundle, bundle_version
 from components.serve.answers import Answer, Photo
 from components.serve.engine import Engine, EngineOptions
+from components.serve.fields import FIELDS
 from components.serve.kserve_lean import Model, ModelNotReady, ModelRepository
 from components.serve.metrics import CONFIDENCE, COUNTS, MODEL_INFO, Drift
 from components.serve.refusal import Refusal
@@ -36,16 +37,15 @@ class BinCounter(Model):
         self.ready = True
         return True
 
-    def stop(self) -> None:
-        """Answer what waits, then free the workers."""
+    def end(self, seconds: float) -> bool:
+        """Answer what waits, then free the workers; False when they did not end within the time given."""
         self.ready = False
-        if self._counter is not None:
-            runtime = self._counter.runtime
-            MODEL_INFO.remove(self.name, self.version, runtime.name, runtime.precision)
-            self._counter.close()
-            if self._drift is not None:
-                self._drift.close()
-            self._counter = None
+        if self._counter is None:
+            return True
+        if self._drift is not None:
+            self._drift.close()
+            self._drift = None
+        return self._counter.close(seconds)
 
     async def predict(self, payload: list[Photo], headers: dict[str, str] | None = None) -> list[Answer]:  # noqa: ARG002
         """Count photos. Raises Refusal."""
@@ -64,14 +64,12 @@ class BinCounter(Model):
 
     def get_output_types(self) -> list[dict[str, object]]:
         """The V2 outputs that every answer has."""
-        outputs: list[dict[str, object]] = [
-            {"name": "count", "datatype": "INT64", "shape": [-1]},
-            {"name": "scores", "datatype": "FP32", "shape": [-1, self.bundle.info.max_count]},
-            {"name": "expected_count", "datatype": "FP32", "shape": [-1]},
+        info = self.bundle.info
+        return [
+            field.tensor(info.max_count)
+            for field in FIELDS
+            if not field.is_optional and (info.has_out_of_range or not field.may_be_null)
         ]
-        if self.bundle.info.has_out_of_range:
-            outputs.append({"name": "out_of_range", "datatype": "FP32", "shape": [-1]})
-        return outputs
 
 
 class Models(ModelRepository):

@@ -2,25 +2,104 @@
 
 from typing import Any
 
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
 from components.serve import v1, v2
+from components.serve.fields import FIELDS
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_ERROR_SCHEMA = {
-    "type": "object",
-    "required": ["error", "reason"],
-    "properties": {"error": {"type": "string"}, "reason": {"type": "string"}},
-}
+
+
+class Error(BaseModel):
+    """What every answer with an error holds."""
+
+    error: str
+    reason: str
+
+
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+    status: {"description": text, "model": Error}
     for status, text in {
         400: "The request cannot be read; the error says why and what is accepted",
+        403: "Asked by a page of another site",
         404: "No such model or version",
         408: "The body came too slowly",
         413: "Too large, or too many photos",
-        415: "A content type that is not accepted",
+        415: "A content type or content encoding that is not accepted",
         422: "A parameter of the wrong type",
         503: "As much waits as may wait; see Retry-After",
     }.items()
+}
+_VERSION_SCHEMA = {"type": "string", "description": "Version of the model that answered"}
+PREDICT_ANSWER = {
+    "200": {
+        "description": "An answer for each photo, in order",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "title": "Predictions",
+                    "type": "object",
+                    "required": ["predictions"],
+                    "properties": {
+                        "predictions": {
+                            "type": "array",
+                            "items": {
+                                "title": "Answer",
+                                "type": "object",
+                                "required": [
+                                    *(field.name for field in FIELDS if not field.is_optional),
+                                    v1.VERSION,
+                                ],
+                                "properties": {
+                                    **{field.name: field.schema for field in FIELDS},
+                                    v1.VERSION: _VERSION_SCHEMA,
+                                },
+                            },
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+INFER_ANSWER = {
+    "200": {
+        "description": "The outputs, with a row for each photo; in binary where the request asks for it",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "title": "InferenceResponse",
+                    "type": "object",
+                    "required": ["id", "model_name", v1.VERSION, "outputs"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "model_name": {"type": "string"},
+                        v1.VERSION: _VERSION_SCHEMA,
+                        "outputs": {
+                            "type": "array",
+                            "items": {
+                                "title": "OutputTensor",
+                                "type": "object",
+                                "required": ["name", "datatype", "shape"],
+                                "properties": {
+                                    "name": {"type": "string", "enum": [field.name for field in FIELDS]},
+                                    "datatype": {
+                                        "type": "string",
+                                        "enum": sorted({field.datatype for field in FIELDS}),
+                                    },
+                                    "shape": {"type": "array", "items": {"type": "integer"}},
+                                    "data": {"type": "array", "items": {"type": "number"}},
+                                    "parameters": {"type": "object"},
+                                },
+                            },
+                        },
+                    },
+                }
+            },
+            "application/octet-stream": _BINARY,
+        },
+    }
 }
 _QUANTITY_SCHEMA = {"type": "integer", "minimum": 0, "maximum": 10**9}
 QUANTITY_PARAMETER = {
@@ -38,7 +117,13 @@ PREDICT_BODY = {
         "image/webp": _BINARY,
         "application/octet-stream": _BINARY,
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"file": {"type": "array", "items": _BINARY["schema"]}}}
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "file": {"type": "array", "items": _BINARY["schema"]},
+                    v1.QUANTITY: {"type": "array", "items": _QUANTITY_SCHEMA},
+                },
+            }
         },
         "application/json": {
             "schema": {
@@ -54,7 +139,7 @@ PREDICT_BODY = {
                             "additionalProperties": False,
                             "properties": {
                                 "b64": {"type": "string", "format": "byte"},
-                                v1.QUANTITY: {**_QUANTITY_SCHEMA, "nullable": True},
+                                v1.QUANTITY: {"anyOf": [_QUANTITY_SCHEMA, {"type": "null"}]},
                             },
                         },
                     }
@@ -91,3 +176,8 @@ INFER_BODY = {
         "application/octet-stream": _BINARY,
     },
 }
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of an operation in clients that are generated: that of the route's function, once for each address."""
+    return f"v1_{route.name}" if route.path.startswith("/v1/") and route.name != "predict" else route.name

@@ -7,7 +7,7 @@ from pathlib import Path
 from components.core.layout import MODEL_NAME
 from components.core.runtime import RUNTIMES
 from components.serve.engine import EngineOptions
-from components.serve.limits import HttpLimits
+from components.serve.limits import RequestLimits
 
 MOUNTED = Path("/mnt/models")  # where KServe puts a model
 
@@ -19,17 +19,18 @@ class ServeOptions:
     model_dir: Path
     model_name: str
     host: str
+    hosts: tuple[str, ...]
     http_port: int
     grpc_port: int
     enable_grpc: bool
     max_photos: int
-    limits: HttpLimits
+    limits: RequestLimits
     engine: EngineOptions
 
 
 def parse(arguments: list[str] | None = None) -> ServeOptions:
     """Parse the command line; a wrong one ends the process with a usage message."""
-    default, limits = EngineOptions(), HttpLimits()
+    default, limits = EngineOptions(), RequestLimits()
     parser = argparse.ArgumentParser(
         prog="python -m components.serve",
         description="Serves a bundle by the KServe protocols V1 and V2, over HTTP and gRPC.",
@@ -39,6 +40,7 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
     add("--model_dir", type=Path, default=MOUNTED, help="folder of the bundle that train wrote")
     add("--model_name", default=MODEL_NAME, help="name in the endpoint's path")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every network interface")
+    add("--hosts", nargs="*", default=[], help="names by which browsers may reach this server, besides localhost")
     add("--http_port", type=_port, default=8080, help="HTTP port; 0 takes a free one")
     add("--grpc_port", type=_port, default=8081, help="gRPC port")
     add("--enable_grpc", type=_truth, default=True, help="serve gRPC too")
@@ -51,7 +53,12 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
     add("--max_photos", type=_positive, default=32, help="photos in one request at most")
     add("--max_body_mb", type=_positive, default=32, help="size of a request at most, in MB")
     add("--header_seconds", type=float, default=limits.header_seconds, help="time for a request's headers to arrive")
-    add("--body_seconds", type=float, default=limits.body_seconds, help="time for a request's body to arrive")
+    add(
+        "--body_seconds",
+        type=float,
+        default=limits.body_seconds,
+        help="time for a request's body, besides a second for every 32 kB",
+    )
     given = parser.parse_args(arguments)
     if given.max_photos > given.queue:
         parser.error("--max_photos must not exceed --queue, or the largest requests could never be taken")
@@ -59,11 +66,12 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
         model_dir=given.model_dir,
         model_name=given.model_name,
         host=given.host,
+        hosts=tuple(given.hosts),
         http_port=given.http_port,
         grpc_port=given.grpc_port,
         enable_grpc=given.enable_grpc,
         max_photos=given.max_photos,
-        limits=HttpLimits(
+        limits=RequestLimits(
             body_bytes=given.max_body_mb * 1024 * 1024,
             header_seconds=given.header_seconds,
             body_seconds=given.body_seconds,

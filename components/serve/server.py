@@ -1,35 +1,49 @@
 """KServe's model server with the parts that it lacks: loopback by default, limits, a drain that loses nothing."""
 
 import asyncio
+import os
 import signal
 import socket
-from contextlib import nullcontext
+import sys
+import time
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import uvicorn
 
 from components.core.errors import UserError
 from components.serve.grpc_service import GrpcServer, Servicer
-from components.serve.guard import Guard, protocol_with_limits
+from components.serve.guard import Guard, hosts_of
 from components.serve.http import Routes
 from components.serve.kserve_lean import ModelServer, RESTServer, _RefreshingServer
-from components.serve.limits import HttpLimits
+from components.serve.limits import Memory, RequestLimits
+from components.serve.logs import escape_control_characters
+from components.serve.memory import give_back, resident
 from components.serve.model import BinCounter, Models
 from components.serve.options import ServeOptions
+from components.serve.protocol import protocol_with_limits
 
-# SIGTERM: answers ask clients to close their connections, new ones are still taken, until none is open or this is
-# over …
+# SIGTERM: the server says that it is not ready and answers ask clients to close their connections, but new ones are
+# still taken for so long, whether or not any is open: gateways learn late that a server ends …
 LINGER_SECONDS = 2.0
-# … then nothing new is taken, and what was taken is answered.
-FINISH_SECONDS = 6.0
+# … then nothing new is taken, and what was taken is answered, or is told that it will not be.
+FINISH_SECONDS = 5.0
+# Workers that still decode after that are not waited for any longer.
+END_SECONDS = 1.0
+_TRIM_SECONDS = 1.0  # how often memory is looked at, and given back when it grew by so much
+_TRIM_BYTES = 64 * 1024 * 1024
+_TRIM_PAUSE = 10.0  # after looking in vain
 
 
 class CountingServer(ModelServer):
     """kserve.ModelServer for one bundle."""
 
     def __init__(self, options: ServeOptions, model: BinCounter) -> None:
+        escape_control_characters()
         self._model = model
         self._models = Models(model)
+        self._memory = Memory(options.limits)
+        self._trim_pause = 0.0
         super().__init__(
             http_port=options.http_port,
             grpc_port=options.grpc_port,
@@ -49,20 +63,27 @@ class CountingServer(ModelServer):
         """Serve the model, which is ready, on a socket that is bound, until SIGTERM or SIGINT."""
         rest = _Rest(self, http_socket)
         with asyncio.Runner(loop_factory=rest.config.get_loop_factory()) as runner:
-            runner.run(self._run(rest))
-        self._model.stop()
+            all_ended = runner.run(self._run(rest))
+            if not all_ended:  # a thread that is busy in a decoder ends with the process, which would wait for it
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(0)
 
-    async def _run(self, rest: "_Rest") -> None:
+    async def _run(self, rest: "_Rest") -> bool:
+        """Serve until a signal comes; whether every thread ended in time."""
         self._stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        trimming = asyncio.create_task(self._give_memory_back())
         serving = [asyncio.create_task(rest.start())]
         grpc_server = None
         if self.enable_grpc:
-            servicer = Servicer(self.dataplane, self.model_repository_extension, self._models, self._options.max_photos)
+            servicer = Servicer(
+                self.dataplane, self.model_repository_extension, self._models, self, self._options.max_photos
+            )
             address = f"{_bracketed(self._options.host)}:{self.grpc_port}"
-            grpc_server = GrpcServer(servicer, address, self.limits)
+            grpc_server = GrpcServer(servicer, address, self.limits, self._memory)
             serving.append(asyncio.create_task(grpc_server.start()))
         stop = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([*serving, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -70,16 +91,47 @@ class CountingServer(ModelServer):
         if grpc_server is not None:
             await grpc_server.stop(FINISH_SECONDS)
         stop.cancel()
+        trimming.cancel()
         await asyncio.gather(*serving)
+        ended = await asyncio.to_thread(self._model.end, END_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await loop.shutdown_default_executor()
+                return ended
+        return False
+
+    async def _give_memory_back(self) -> None:
+        """Of what requests took, however they took it: decoders and the gRPC library tell nobody."""
+        usual, last = resident(), 0.0
+        while True:
+            await asyncio.sleep(_TRIM_SECONDS)
+            now = time.monotonic()
+            usual = min(usual, resident())
+            if resident() > usual + _TRIM_BYTES and now > last + self._trim_pause:
+                before = resident()
+                await asyncio.to_thread(give_back)
+                # In use, and not kept by the C library: asked again later.
+                self._trim_pause = 0.0 if resident() < before - _TRIM_BYTES // 4 else _TRIM_PAUSE
+                last = now
 
     @property
-    def limits(self) -> HttpLimits:
+    def memory(self) -> Memory:
+        """What requests hold."""
+        return self._memory
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """Names by which browsers may know the server."""
+        return hosts_of(self._options.host, self._options.hosts)
+
+    @property
+    def limits(self) -> RequestLimits:
         """Limits of requests."""
         return self._options.limits
 
     def routes(self) -> Routes:
         """The routes that take the place of KServe's own."""
-        return Routes(self._models, self, self._options.max_photos)
+        return Routes(self._models, self, self._options.max_photos, self.limits)
 
 
 class _QuietServer(_RefreshingServer):
@@ -114,7 +166,7 @@ class _Rest(RESTServer):
         app = kserve.model_server.app
         app.title = "bin-counter"
         self._owner.routes().install(app, self.dataplane)
-        self._guard = Guard(app, self._owner.limits)
+        self._guard = Guard(app, self._owner.limits, self._owner.memory, self._owner.hosts)
         self.config = uvicorn.Config(
             self._guard,
             log_config=None,
@@ -139,10 +191,7 @@ class _Rest(RESTServer):
         """Let clients finish: no request that came before the end of the linger time is lost."""
         if self._guard is not None:
             self._guard.draining = True
-        for _ in range(int(LINGER_SECONDS / 0.1)):
-            if not self._server.server_state.connections:
-                break
-            await asyncio.sleep(0.1)
+        await asyncio.sleep(LINGER_SECONDS)
         self._server.should_exit = True
 
 

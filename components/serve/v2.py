@@ -17,13 +17,13 @@ import orjson
 from numpy.typing import NDArray
 
 from components.serve.answers import Answer, Photo
+from components.serve.fields import FIELDS
 from components.serve.refusal import bad_request
-from components.serve.v1 import QUANTITY, check_number, checked_quantity, from_base64
+from components.serve.v1 import QUANTITY, check_number, checked_quantity, from_base64, parsed_json
 
 IMAGE = "image"
 JSON_LENGTH_HEADER = "inference-header-content-length"
 _INTEGERS: dict[str, np.dtype[Any]] = {"INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
-_DATATYPES = {"count": "INT64", "scores": "FP32"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class WantedOutput:
     """An output that was asked for by name."""
 
     name: str
-    binary: bool
+    binary: bool | None = None  # None: as the request says for all outputs
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OutputTensor:
     values: NDArray[Any]
 
 
-def request_from_http(body: bytes, json_length: str | None, limit: int) -> V2Request:
+def request_from_http(body: bytes, json_length: str | None, limit: int, most_parts: int) -> V2Request:
     """Parse a JSON body, or JSON followed by binary tensors. Raises Refusal."""
     if json_length is not None:
         if not (json_length.isascii() and json_length.isdigit()) or int(json_length[:12]) > len(body):
@@ -74,10 +74,7 @@ def request_from_http(body: bytes, json_length: str | None, limit: int) -> V2Req
         head, rest = body[: int(json_length)], memoryview(body)[int(json_length) :]
     else:
         head, rest = body, memoryview(b"")
-    try:
-        content = orjson.loads(head)
-    except orjson.JSONDecodeError as error:
-        raise bad_request("bad_json", f"The request is not JSON ({error}).") from error
+    content = parsed_json(head, most_parts)
     if not isinstance(content, dict) or not isinstance(content.get("inputs"), list):
         raise bad_request("missing_field", f'The request needs "inputs", a list with the BYTES tensor "{IMAGE}".')
     identity = content.get("id", "")
@@ -111,14 +108,23 @@ def _tensor_from_json(entry: Any, rest: memoryview) -> tuple[Tensor, int]:
         values = entry.get("data")
         if not isinstance(values, list):
             raise bad_request("missing_field", f'Input "{name:.60}" needs "data", a list.')
-        return Tensor(name, entry["datatype"], tuple(shape), values=_flat(values)), 0
+        return Tensor(name, entry["datatype"], tuple(shape), values=_flat(name, values, shape)), 0
     if type(size) is not int or not 0 <= size <= len(rest):
         raise bad_request("bad_binary", f'Input "{name:.60}": binary_data_size does not fit the body.')
     return Tensor(name, entry["datatype"], tuple(shape), raw=bytes(rest[:size])), size
 
 
-def _flat(values: list[Any]) -> list[Any]:
-    return [inner for value in values for inner in (value if isinstance(value, list) else [value])]
+def _flat(name: str, values: list[Any], shape: list[int]) -> list[Any]:
+    """The values one after the other; they may come nested, but then as the shape says. Raises Refusal."""
+    if not any(isinstance(value, list) for value in values):
+        return values
+    if (
+        len(shape) != 2
+        or len(values) != shape[0]
+        or not all(isinstance(value, list) and len(value) == shape[1] for value in values)
+    ):
+        raise bad_request("bad_shape", f'The data of input "{name:.60}" is nested unlike its shape {shape!r:.60}.')
+    return [inner for value in values for inner in value]
 
 
 def _parameter(entry: dict[str, Any], name: str) -> Any:
@@ -133,13 +139,18 @@ def _wanted_outputs(entries: Any) -> tuple[WantedOutput, ...]:
         isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries
     ):
         raise bad_request("bad_field", '"outputs" must be a list of {"name": …}.')
-    return tuple(WantedOutput(entry["name"], _parameter(entry, "binary_data") is True) for entry in entries)
+    return tuple(WantedOutput(entry["name"], _wish(entry)) for entry in entries)
+
+
+def _wish(entry: dict[str, Any]) -> bool | None:
+    wish = _parameter(entry, "binary_data")
+    return wish if isinstance(wish, bool) else None
 
 
 def photos_from_tensors(tensors: list[Tensor], limit: int, *, base64_values: bool) -> list[Photo]:
     """Photos from the tensors `image` and, if there is one, `recorded_quantity`. Raises Refusal."""
-    names = [tensor.name for tensor in tensors]
-    if sorted(names) not in ([IMAGE], [IMAGE, QUANTITY]):
+    names = [tensor.name[:100] for tensor in tensors[:4]]
+    if len(tensors) > 2 or sorted(names) not in ([IMAGE], [IMAGE, QUANTITY]):
         raise bad_request(
             "bad_inputs", f'The inputs must be "{IMAGE}" and, if wanted, "{QUANTITY}"; got {names!r:.200}.'
         )
@@ -150,20 +161,25 @@ def photos_from_tensors(tensors: list[Tensor], limit: int, *, base64_values: boo
     if len(image.shape) > 2:
         raise bad_request("bad_shape", f'Input "{IMAGE}" must have the shape [n] or [n, 1].')
     check_number(math.prod(image.shape), limit)
-    files = _files(image, base64_values)
+    files = _files(image, base64_values, limit)
     if not files or image.shape not in ((len(files),), (len(files), 1)):
         raise bad_request("bad_shape", f'Input "{IMAGE}" has the shape {list(image.shape)} and {len(files)} elements.')
     if QUANTITY not in by_name:
         return [Photo(data) for data in files]
     quantities = _integers(by_name[QUANTITY])
-    if len(quantities) != len(files):
-        raise bad_request("bad_shape", f'Input "{QUANTITY}" needs one number for each image.')
+    shape = by_name[QUANTITY].shape
+    if len(quantities) != len(files) or shape not in ((len(files),), (len(files), 1)):
+        raise bad_request(
+            "bad_shape",
+            f'Input "{QUANTITY}" needs one number for each image; it has the shape {list(shape)!r:.60} and '
+            f"{len(quantities)} elements.",
+        )
     return [Photo(data, checked_quantity(quantity)) for data, quantity in zip(files, quantities, strict=True)]
 
 
-def _files(image: Tensor, base64_values: bool) -> list[bytes]:
+def _files(image: Tensor, base64_values: bool, limit: int) -> list[bytes]:
     if image.raw is not None:
-        return _split_bytes(image.raw)
+        return _split_bytes(image.raw, limit)
     values = image.values or []
     if not base64_values:
         return values
@@ -172,7 +188,7 @@ def _files(image: Tensor, base64_values: bool) -> list[bytes]:
     return [from_base64(value, f"Image {place}") for place, value in enumerate(values, start=1)]
 
 
-def _split_bytes(raw: bytes) -> list[bytes]:
+def _split_bytes(raw: bytes, limit: int) -> list[bytes]:
     """Elements of a BYTES tensor: each is preceded by its length, four bytes, little endian."""
     elements, place = [], 0
     while place < len(raw):
@@ -183,6 +199,7 @@ def _split_bytes(raw: bytes) -> list[bytes]:
         if place + length > len(raw):
             raise bad_request("bad_binary", "The BYTES tensor is shorter than its lengths say.")
         elements.append(raw[place : place + length])
+        check_number(len(elements), limit)
         place += length
     return elements
 
@@ -200,15 +217,14 @@ def _integers(tensor: Tensor) -> list[Any]:
 
 def outputs_of(answers: list[Answer], wanted: tuple[WantedOutput, ...]) -> list[OutputTensor]:
     """The output tensors, or those that were asked for. Raises Refusal for a name that is none."""
-    columns: dict[str, list[Any]] = {
-        name: [getattr(answer, name) for answer in answers]
-        for name in ("count", "scores", "expected_count", "out_of_range", "mismatch_probability")
-    }
+    columns = {field: [getattr(answer, field.name) for answer in answers] for field in FIELDS}
     outputs = {
-        name: OutputTensor(name, _DATATYPES.get(name, "FP32"), np.array(values, "<i8" if name == "count" else "<f4"))
-        for name, values in columns.items()
+        field.name: OutputTensor(field.name, field.datatype, np.array(values, field.dtype))
+        for field, values in columns.items()
         if all(value is not None for value in values)
     }
+    if len(wanted) != len({output.name for output in wanted}):
+        raise bad_request("bad_outputs", "An output is asked for twice.")
     for output in wanted:
         if output.name not in outputs:
             raise bad_request("bad_outputs", f'There is no output "{output.name:.60}"; there are {", ".join(outputs)}.')
@@ -225,7 +241,7 @@ class EncodedResponse:
 
 def encode(request: V2Request, answers: list[Answer], model: str, version: str) -> EncodedResponse:
     """The answers as V2 JSON, with binary tensors where the request asked for them. Raises Refusal."""
-    binary = {output.name for output in request.outputs if output.binary}
+    wishes = {output.name: output.binary for output in request.outputs if output.binary is not None}
     entries, tail = [], []
     for output in outputs_of(answers, request.outputs):
         entry: dict[str, Any] = {
@@ -233,7 +249,7 @@ def encode(request: V2Request, answers: list[Answer], model: str, version: str) 
             "datatype": output.datatype,
             "shape": list(output.values.shape),
         }
-        if output.name in binary or (request.binary and not request.outputs):
+        if wishes.get(output.name, request.binary):
             raw = output.values.tobytes()
             entry["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)

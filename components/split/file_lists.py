@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from components.core.errors import UserError
+from components.core.files import write_whole
 from components.core.layout import IMAGE_ID, metadata_key
 from components.core.place import read_place
 
@@ -45,7 +46,7 @@ def write_file_lists(folder: Path, splits: pd.DataFrame) -> None:
             str(quantity): [ORIGINAL_FOLDER + metadata_key(image_id) for image_id in bins["image_id"]]
             for quantity, bins in chosen.groupby("quantity")
         }
-        (folder / f"{subset}.json").write_text(json.dumps(listed, indent=1))
+        write_whole(folder / f"{subset}.json", json.dumps(listed, indent=1))
 
 
 def _parse(place: str, data: bytes) -> list[str]:

@@ -20,8 +20,15 @@ Unit = Block | str
 class Rule(Protocol):
     """Says where a unit goes."""
 
-    validation_share: float
-    test_share: float
+    @property
+    def validation_share(self) -> float:
+        """Share of the bins."""
+        ...
+
+    @property
+    def test_share(self) -> float:
+        """Share of the bins."""
+        ...
 
     def subset(self, unit: Unit) -> str:
         """`train`, `validation` or `test`."""

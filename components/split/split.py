@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from components.core.files import write_whole
 from components.core.records import SUBSETS, read_records, write_splits
 from components.split.divide import SplitOptions, divide
 from components.split.file_lists import read_file_lists, write_file_lists
@@ -21,7 +22,7 @@ def split(
     leaks = check_leaks(division.splits)
     write_file_lists(lists_path, division.splits)
     division.left_out.to_csv(lists_path / "left_out.csv", index=False)
-    (lists_path / "leaks.json").write_text(leaks.model_dump_json(indent=1))
+    write_whole(lists_path / "leaks.json", leaks.model_dump_json(indent=1))
     write_report(report_path, division, leaks, options, given)
     write_splits(splits_path, division.splits)
     sizes = division.splits["subset"].value_counts()

@@ -256,7 +256,8 @@ def test_the_step_writes_all_of_its_outputs(world: World) -> None:
     world.ingest()
     world.split()
     splits = read_splits(world.path("splits"))
-    assert len(splits) == 220
+    left_out = pd.read_csv(world.path("lists") / "left_out.csv", dtype=str)
+    assert sorted([*splits["image_id"], *left_out["image_id"]]) == [f"{number:05d}" for number in range(1, 221)]
     names = {path.name for path in world.path("lists").iterdir()}
     assert names == {"train.json", "validation.json", "test.json", "left_out.csv", "leaks.json"}
     assert "Leak check" in world.path("split.html").read_text()

@@ -35,7 +35,7 @@ def test_without_out_of_range_other_quantities_are_certainly_wrong() -> None:
 
 @given(body=st.binary(max_size=200), length=st.none() | st.text(max_size=5))
 def test_parsers_refuse_and_never_fail(body: bytes, length: str | None) -> None:
-    for parse_body in (lambda: v1.photos_from_json(body, 8), lambda: v2.request_from_http(body, length, 8)):
+    for parse_body in (lambda: v1.photos_from_json(body, 8, 99), lambda: v2.request_from_http(body, length, 8, 99)):
         with pytest.raises(Refusal):
             parse_body()
 

@@ -63,7 +63,7 @@ def test_a_run_is_started_with_the_given_parameters_and_followed_to_its_end(api,
     }
     assert sent["service_account"] == "bin-counter-pipeline"
     printed = capsys.readouterr().out
-    assert steps_in(printed)[:2] == [("champion", "runs"), ("champion", "done")]
+    assert steps_in(printed)[1:3] == [("champion", "runs"), ("champion", "done")]
     assert [state for step, state in steps_in(printed) if step == "train"] == ["runs", "done"]
     assert steps_in(printed)[-2:] == [("deploy", "done"), ("summarise", "done")]
     assert "The run succeeded, and its model was deployed." in printed
@@ -107,6 +107,14 @@ def test_what_the_driver_failed_with_is_read_from_its_log(api, host, capsys):
     )
     assert run("--host", host) == 1
     assert "driver, before train began: OneOf: nothing found." in capsys.readouterr().out
+
+
+def test_the_last_line_of_a_traceback_is_read_from_the_log(api, host, capsys):
+    api.states = ["step-died"]
+    trace = "Traceback (most recent call last):\n  File x.py\nModuleNotFoundError: No module named 'kfp'\n"
+    api.logs["container-impl"] = trace
+    assert run("--host", host) == 1
+    assert "FAILED in ingest-metadata: ModuleNotFoundError: No module named 'kfp'." in capsys.readouterr().out
 
 
 def test_what_the_gate_kept_is_told_with_its_reason_and_is_no_failure(api, host, capsys):

@@ -9,9 +9,9 @@ let model = "bin-counter";
 let queue = Promise.resolve();
 
 async function start() {
-  const names = (await (await fetch("/v1/models")).json()).models;
+  const names = (await (await fetch("v1/models")).json()).models;
   model = new URLSearchParams(location.search).get("model") || names[0];
-  const about = await (await fetch(`/v2/models/${encodeURIComponent(model)}`)).json();
+  const about = await (await fetch(`v2/models/${encodeURIComponent(model)}`)).json();
   byId("model").textContent = `Model ${model}, version ${about.versions[0]}`;
 }
 
@@ -20,7 +20,7 @@ function add(files) {
     const row = { file, quantity: byId("quantity").value, answer: null, error: "" };
     row.element = byId("answer").content.firstElementChild.cloneNode(true);
     const image = row.element.querySelector("img");
-  image.addEventListener("error", () => { image.hidden = true; }); // no photo: the answer says so
+    image.addEventListener("error", () => { image.hidden = true; }); // no photo: the answer says so
     image.src = URL.createObjectURL(file);
     image.alt = `Photo ${file.name}`;
     row.element.querySelector(".file").textContent = file.name;
@@ -47,10 +47,10 @@ async function ask(row) {
   row.error = "";
   try {
     const options = { method: "POST", body: row.file, headers: { "Content-Type": "application/octet-stream" } };
-    let reply = await fetch(`/v1/models/${encodeURIComponent(model)}:predict${query}`, options);
+    let reply = await fetch(`v1/models/${encodeURIComponent(model)}:predict${query}`, options);
     while (reply.status === 503) {
       await new Promise((resume) => setTimeout(resume, 1000 * Number(reply.headers.get("Retry-After") || 1)));
-      reply = await fetch(`/v1/models/${encodeURIComponent(model)}:predict${query}`, options);
+      reply = await fetch(`v1/models/${encodeURIComponent(model)}:predict${query}`, options);
     }
     const content = await reply.json();
     if (reply.ok) row.answer = content.predictions[0];
@@ -114,10 +114,13 @@ function summarise() {
 }
 
 function quoted(value) {
-  const text = value === null || value === undefined ? "" : String(value);
-  // A spreadsheet would run a name that begins like a formula.
-  const safe = /^[=+\-@\t\r]/.test(text) && typeof value === "string" ? `'${text}` : text;
-  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") return String(value);
+  // A spreadsheet would run a text that begins like a formula. Where its language writes lists with semicolons or tabs
+  // it cuts this line at those, quoted or not, so that a formula could begin behind any of them.
+  const line = String(value).replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ");
+  const safe = line.replace(/(^|[;,|:"'])(\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1$2'");
+  return /[",;|]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
 function csv() {

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ def joined() -> Iterator[Processes]:
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     # Rank 0 may decode for minutes while the others wait.
-    store, rank, number = next(distributed.rendezvous("env://", rank, number))
+    store, rank, number = next(rendezvous("env://", rank, number))
     distributed.init_process_group(backend, store=store, rank=rank, world_size=number, timeout=timedelta(hours=2))
     try:
         with _ending_together(store, rank):
@@ -89,7 +90,7 @@ def joined() -> Iterator[Processes]:
 
 
 @contextmanager
-def _ending_together(store: distributed.Store, rank: int) -> Iterator[None]:
+def _ending_together(store: torch.distributed.Store, rank: int) -> Iterator[None]:
     """Within the block, a process that fails ends all others; else they wait until a collective call times out."""
     left, own = threading.Event(), store.clone()  # a connection of its own, because the other may be waiting
 

@@ -17,7 +17,7 @@ def cancel(site: Site, run_id: str) -> None:
     site.kfp(f"/apis/v2beta1/runs/{run_id}:terminate", method="POST")
 
 
-def test_a_wrong_bucket_is_the_step_s_own_sentence_and_not_tried_again(bins):
+def test_a_wrong_bucket_is_the_step_s_own_sentence_and_not_tried_again(bins: Site) -> None:
     submission = submit(bins, "SOURCE=s3://acceptance-no-such-bucket")
     assert submission.ended() != 0
     assert "acceptance-no-such-bucket" in submission.output
@@ -25,7 +25,7 @@ def test_a_wrong_bucket_is_the_step_s_own_sentence_and_not_tried_again(bins):
     assert [len(pods) for step, pods in failed.items() if step == "ingest-metadata"] in ([1], []), "tried again"
 
 
-def test_a_missing_secret_is_named(bins):
+def test_a_missing_secret_is_named(bins: Site) -> None:
     """The Secret of the runs' namespace is away for the length of this step."""
     kept = json.loads(kubectl("-n", bins.runs_namespace, "get", "secret", "bin-counter-store", "-o", "json"))
     kept["metadata"] = {key: kept["metadata"][key] for key in ("name", "namespace")}
@@ -39,7 +39,7 @@ def test_a_missing_secret_is_named(bins):
         kubectl("apply", "-f", "-", given=json.dumps(kept))
 
 
-def test_an_unschedulable_pool_is_told_in_the_scheduler_s_words(story: Story):
+def test_an_unschedulable_pool_is_told_in_the_scheduler_s_words(story: Story) -> None:
     story.first()
     site = story.site
     submission = submit(site, "SEED=102", f"GPU_NODE_SELECTOR={json.dumps(NO_SUCH_NODE)}", "EPOCHS=4")
@@ -60,14 +60,14 @@ def _pending(site: Site, run_id: str) -> str:
     return ""
 
 
-def test_an_image_that_does_not_exist_is_told_in_the_kubelet_s_words(bins):
+def test_an_image_that_does_not_exist_is_told_in_the_kubelet_s_words(bins: Site) -> None:
     submission = submit(bins, "SEED=103", options=("--tag", "acceptance-no-such-tag"))
     submission.said(r"acceptance-no-such-tag|ImagePullBackOff|ErrImagePull", 300)
     cancel(bins, submission.run()["run_id"])
     assert submission.ended(300) != 0
 
 
-def test_a_cancelled_run_ends_as_cancelled(bins):
+def test_a_cancelled_run_ends_as_cancelled(bins: Site) -> None:
     submission = submit(bins, "SEED=104")
     submission.said(r"ingest-metadata", 300)
     cancel(bins, submission.run()["run_id"])
@@ -75,7 +75,7 @@ def test_a_cancelled_run_ends_as_cancelled(bins):
     assert "cancel" in submission.output.lower()
 
 
-def test_a_deleted_pod_is_made_again(story: Story):
+def test_a_deleted_pod_is_made_again(story: Story) -> None:
     story.first()
     site = story.site
     submission = submit(site, "SEED=105", "EPOCHS=5")
@@ -96,7 +96,7 @@ def _running(site: Site, run_id: str, step: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_pod_deleted_after_sixteen_minutes_is_made_again(bins):
+def test_a_pod_deleted_after_sixteen_minutes_is_made_again(bins: Site) -> None:
     """KFP's backoff window counts from the first attempt's start."""
     submission = submit(bins, "SEED=106", f"GPU_NODE_SELECTOR={json.dumps(NO_SUCH_NODE)}")
     run_id = submission.run()["run_id"]

@@ -12,7 +12,7 @@ def served_version(story: Story) -> str:
     return uri.rstrip("/").rsplit("/", 1)[1]
 
 
-def test_a_run_completes(story):
+def test_a_run_completes(story: Story) -> None:
     submission, run = story.first()
     assert submission.process.returncode == 0, submission.output
     assert run["state"] == "SUCCEEDED"
@@ -20,7 +20,7 @@ def test_a_run_completes(story):
     assert served_version(story) in submission.output
 
 
-def test_the_same_again_runs_only_what_is_never_cached(story):
+def test_the_same_again_runs_only_what_is_never_cached(story: Story) -> None:
     story.first()
     submission, run = story.run("again")
     assert submission.process.returncode == 0, submission.output
@@ -28,7 +28,7 @@ def test_the_same_again_runs_only_what_is_never_cached(story):
     assert {"champion", "summarise"} <= steps_with_pods(story.site, run["run_id"])
 
 
-def test_other_epochs_run_train_and_what_follows(story):
+def test_other_epochs_run_train_and_what_follows(story: Story) -> None:
     story.first()
     submission, run = story.run("epochs", "EPOCHS=3", "FORCE=true")
     assert submission.process.returncode == 0, submission.output
@@ -36,7 +36,7 @@ def test_other_epochs_run_train_and_what_follows(story):
     assert served_version(story) in submission.output
 
 
-def test_the_gate_keeps_what_is_better_and_submit_says_so(story):
+def test_the_gate_keeps_what_is_better_and_submit_says_so(story: Story) -> None:
     story.first()
     before = served_version(story)
     submission, run = story.run("kept", "MARGIN=0.99")
@@ -46,7 +46,7 @@ def test_the_gate_keeps_what_is_better_and_submit_says_so(story):
     assert "kept" in submission.output.lower() or "keeps" in submission.output.lower()
 
 
-def test_tuning_completes_twice(story):
+def test_tuning_completes_twice(story: Story) -> None:
     for name in ("tuned", "tuned again"):
         submission, _ = story.run(name, "TUNE=true", "TRIALS=2", "EPOCHS=1")
         assert submission.process.returncode == 0, submission.output

@@ -86,7 +86,7 @@ def served(service: Service) -> Service:
     return service
 
 
-def test_first_deploy_is_ready_within_a_minute(service):
+def test_first_deploy_is_ready_within_a_minute(service: Service) -> None:
     kubectl("-n", MODELS_NAMESPACE, "delete", "inferenceservice", service.site.name, "--ignore-not-found")
     eventually("no pod left", lambda: not service.pods(), 120)
     began = time.monotonic()
@@ -97,14 +97,14 @@ def test_first_deploy_is_ready_within_a_minute(service):
     assert took <= FIRST_SECONDS, f"ready after {took:.0f} s"
 
 
-def test_second_deploy_and_rollback(served):
+def test_second_deploy_and_rollback(served: Service) -> None:
     for model in (served.models[1], served.models[0]):
         status, output = served.put(model)
         assert status == 0, output
         assert served.runs() == model.version
 
 
-def test_what_is_deployed_may_not_leave_a_pod_without_restrictions(served):
+def test_what_is_deployed_may_not_leave_a_pod_without_restrictions(served: Service) -> None:
     """Every pod of the service passes `restricted`, its init container too."""
     labels = kubectl("get", "namespace", MODELS_NAMESPACE, "-o", "jsonpath={.metadata.labels}")
     assert json.loads(labels).get("pod-security.kubernetes.io/enforce") == "restricted"
@@ -114,7 +114,7 @@ def test_what_is_deployed_may_not_leave_a_pod_without_restrictions(served):
             assert container["securityContext"]["allowPrivilegeEscalation"] is False, container["name"]
 
 
-def test_an_image_that_does_not_exist_leaves_the_old_version_serving(served):
+def test_an_image_that_does_not_exist_leaves_the_old_version_serving(served: Service) -> None:
     missing = "acceptance-no-such-runtime"
     status, output = served.put(served.models[1], runtime=missing)
     assert status != 0
@@ -123,7 +123,9 @@ def test_an_image_that_does_not_exist_leaves_the_old_version_serving(served):
 
 
 @pytest.mark.parametrize("after", [2.0, 8.0, 15.0])
-def test_a_killed_deploy_leaves_something_serving_and_goes_through_when_run_again(served, after):
+def test_a_killed_deploy_leaves_something_serving_and_goes_through_when_run_again(
+    served: Service, after: float
+) -> None:
     process = served.start(served.models[1])
     time.sleep(after)
     process.kill()
@@ -134,21 +136,21 @@ def test_a_killed_deploy_leaves_something_serving_and_goes_through_when_run_agai
     assert served.runs() == served.models[1].version
 
 
-def test_of_two_deploys_at_once_one_is_refused_or_waits(served):
+def test_of_two_deploys_at_once_one_is_refused_or_waits(served: Service) -> None:
     processes = [served.start(model) for model in served.models[1:]]
     outputs = [process.communicate(timeout=900)[0] for process in processes]
     assert 0 in [process.returncode for process in processes], outputs
     assert served.runs() in {model.version for model in served.models[1:]}
 
 
-def test_a_deleted_pod_is_made_again(served):
+def test_a_deleted_pod_is_made_again(served: Service) -> None:
     [pod, *_] = served.pods()
     kubectl("-n", MODELS_NAMESPACE, "delete", "pod", pod, "--wait=false")
     eventually("another pod", lambda: [one for one in served.pods() if one != pod], 180)
     assert served.runs() == served.models[0].version
 
 
-def test_a_store_that_is_down_leaves_the_old_version_serving(served):
+def test_a_store_that_is_down_leaves_the_old_version_serving(served: Service) -> None:
     kubectl("-n", MODELS_NAMESPACE, "scale", "statefulset", "bin-counter-store", "--replicas=0")
     try:
         eventually("no store", lambda: not find("pod", MODELS_NAMESPACE, "bin-counter-store-0"), 120)
@@ -168,7 +170,7 @@ def load(gateway: None, served: Service) -> Iterator[Load]:
         yield load
 
 
-def test_no_request_is_lost_over_a_second_deploy_and_a_rollback(served, load):
+def test_no_request_is_lost_over_a_second_deploy_and_a_rollback(served: Service, load: Load) -> None:
     for model in (served.models[1], served.models[0]):
         status, output = served.put(model)
         assert status == 0, output
@@ -176,7 +178,7 @@ def test_no_request_is_lost_over_a_second_deploy_and_a_rollback(served, load):
     assert load.lost == [], f"of {load.sent}"
 
 
-def test_no_request_is_lost_over_a_canary_that_is_promoted(served, load):
+def test_no_request_is_lost_over_a_canary_that_is_promoted(served: Service, load: Load) -> None:
     status, output = served.put(served.models[1], canary_percent=20, canary_seconds=15)
     assert status == 0, output
     load.settle()
@@ -184,7 +186,7 @@ def test_no_request_is_lost_over_a_canary_that_is_promoted(served, load):
     assert load.lost == [], f"of {load.sent}"
 
 
-def test_no_request_is_lost_over_scaling_one_three_one(served, load):
+def test_no_request_is_lost_over_scaling_one_three_one(served: Service, load: Load) -> None:
     for replicas in (3, 1):
         patch = json.dumps({"spec": {"predictor": {"minReplicas": replicas, "maxReplicas": replicas}}})
         kubectl("-n", MODELS_NAMESPACE, "patch", "inferenceservice", served.site.name, "--type=merge", "-p", patch)
