@@ -15,12 +15,14 @@ import pytest
 
 from components.core.cluster import Cluster
 from components.core.errors import UserError
+from components.core.layout import golden_prefix, version_prefix
 from components.core.registry import Deployment, GoldenRequest, Registry
 from components.deploy.deploy import put_into_service
 from components.deploy.diagnosis import service_path
 from components.deploy.kserve import KServeTarget
 from components.deploy.manifest import served_by
 from components.deploy.options import KServeOptions
+from components.deploy.runtimes import Runtimes
 from components.deploy.target import Candidate
 from tests.deploy.golden_model import Model, make_model
 from tests.small_model import write_small_bundle
@@ -48,18 +50,29 @@ def target() -> Iterator[KServeTarget]:
             target.cluster.delete(service_path(options, options.name))
             leases = f"/apis/coordination.k8s.io/v1/namespaces/{options.namespace}/leases"
             target.cluster.delete(f"{leases}/{options.name}-deploy")
+            Runtimes(target.cluster, options).remove_copies_but(set())
         finally:
             proxy.terminate()
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, target) -> list[Model]:
-    """Two models, published where the cluster fetches them."""
+def models(tmp_path_factory, target) -> Iterator[list[Model]]:
+    """Two models, published where the cluster fetches them, and gone at the end."""
     folder = tmp_path_factory.mktemp("models")
     models = [make_model(write_small_bundle(folder / str(shift), shift)) for shift in (0.0, 0.02)]
+    registry = Registry.open(MODELS_URI)
+    before = registry.versions()
     for model in models:
-        Registry.open(MODELS_URI).publish(model.bundle.folder, model.golden)
-    return models
+        registry.publish(model.bundle.folder, model.golden)
+    yield models
+    ours = [model.version for model in models if model.version not in before]
+    remove(registry, [prefix(version) for version in ours for prefix in (version_prefix, golden_prefix)])
+
+
+def remove(registry: Registry, prefixes: list[str]) -> None:
+    for prefix in prefixes:
+        for entry in list(registry.store.list(prefix)):
+            registry.store.delete(entry.key)
 
 
 class Pointer(Registry):
@@ -78,9 +91,10 @@ def put(target: KServeTarget, pointer: Pointer, model: Model, golden: list[Golde
     return put_into_service(candidate, target, before, before.version if before else "", None)
 
 
-def test_first_replace_refuse_and_again_on_a_real_cluster(target, models):
+def test_first_replace_refuse_and_again_on_a_real_cluster(target, models, request):
     first, second = models
     pointer = Pointer()
+    request.addfinalizer(lambda: remove(pointer.own, [""]))
 
     def runs() -> str:
         return served_by(target.cluster.get(service_path(target.options, target.options.name))).version
