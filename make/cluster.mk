@@ -1,5 +1,5 @@
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
-SETTINGS += BASE_IMAGE UPDATES SOURCE_URL OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS
+SETTINGS += BASE_IMAGE UPDATES SOURCE_URL OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS STEPS
 
 REGISTRY :=
 REVISION := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=-changed 2>/dev/null || echo dev)
@@ -86,10 +86,11 @@ manifests: $(VENV)/ready ## write build/manifests.yaml with your images; with VE
 test-images: $(VENV)/ready ## build the images and run what is in them; as root, with buildah and debootstrap
 	@$(BIN)/pytest tests/images -m images --timeout 7200
 
-test-cluster: $(VENV)/ready ## manifests and deploy against a real API server: KUBEBUILDER_ASSETS, KUBECONFIG (tests/cluster)
+test-cluster: $(VENV)/ready ## on a real API server (KUBEBUILDER_ASSETS) or a whole cluster (KUBECONFIG, KFP_HOST); `STEPS=canary`
 	@test -n '$(KUBEBUILDER_ASSETS)$(KUBECONFIG)' || { echo "error: set KUBEBUILDER_ASSETS to a folder with etcd and \
-	kube-apiserver (setup-envtest use --print path), or KUBECONFIG to a cluster with KServe" >&2; exit 2; }
-	@$(BIN)/pytest tests/cluster -m cluster
+	kube-apiserver (setup-envtest use --print path), or KUBECONFIG to a cluster with KServe, and KFP_HOST to its KFP" >&2; exit 2; }
+	@KFP_HOST='$(KFP_HOST)' NAMESPACE='$(or $(NAMESPACE),kubeflow)' REGISTRY='$(REGISTRY)' TAG='$(TAG)' \
+	  $(BIN)/pytest tests/cluster -m cluster $(if $(STEPS),-k '$(STEPS)')
 
 .venv-checkov/ready: requirements/checkov.txt | $(VENV)/ready
 	@$(BIN)/python -m venv .venv-checkov

@@ -27,10 +27,10 @@ STORE = "bin-counter-store"
 
 
 def kubectl(*words: str, given: str | None = None, check: bool = True) -> str:
-    """What kubectl prints. Raises AssertionError with its complaint when it fails and `check` is set."""
+    """What kubectl prints, with its complaint if it fails. Raises AssertionError instead where `check` is set."""
     done = subprocess.run(["kubectl", *words], input=given, capture_output=True, text=True)
     assert done.returncode == 0 or not check, f"kubectl {' '.join(words)}: {done.stderr.strip()}"
-    return done.stdout if done.returncode == 0 else done.stderr
+    return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
 
 def objects(kind: str, namespace: str = "", selector: str = "") -> list[Object]:
