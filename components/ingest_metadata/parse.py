@@ -51,9 +51,11 @@ def parse_metadata(image_id: str, data: bytes) -> Record:
 
 
 def checked_quantity(value: object) -> int:
-    """A number of items, 0 to MAX_QUANTITY. Raises BadMetadata."""
+    """A number of items, 0 to MAX_QUANTITY; 3.0 is 3, as in JSON, which has one kind of number. Raises BadMetadata."""
     if value is None:
         raise BadMetadata(Reason.NO_QUANTITY, f"{QUANTITY_FIELD} is missing")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadMetadata(Reason.BAD_QUANTITY, f"the quantity is {_shown(value)}, not a whole number")
     if not 0 <= value <= MAX_QUANTITY:
@@ -74,7 +76,7 @@ def _document(data: bytes) -> dict[str, Any]:
     if _nesting(data) > MAX_NESTING:
         raise BadMetadata(Reason.NESTED_TOO_DEEP, f"the JSON is nested more than {MAX_NESTING} deep")
     try:
-        document = json.loads(data.decode("utf-8"))
+        document = json.loads(data.decode("utf-8-sig"))  # some editors begin a file with a mark of order
     except UnicodeDecodeError as error:
         raise BadMetadata(Reason.NOT_UTF8, f"byte {error.start} is not UTF-8") from error
     except ValueError as error:  # JSONDecodeError is one; so are integers of thousands of digits

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import sqlite3
 import tempfile
@@ -29,6 +30,7 @@ from components.ingest_metadata.parse import BadMetadata, checked_quantity
 from components.ingest_metadata.sample import draw_sample
 
 ID_COLUMNS = ("image_id", "id", "image")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}(\.0*)?", re.ASCII)
 QUANTITY_COLUMNS = ("quantity", "expected_quantity", "count")
 GROUP_COLUMNS = ("bin", "group")
 BATCH = 10_000
@@ -96,15 +98,15 @@ def _stage(staged: sqlite3.Connection, number: int, row: Row) -> Reject | None:
 
 
 def _number(value: object) -> object:
-    """A CSV field as the number it spells, anything else as it is."""
+    """A CSV field as the number it spells, a blank as None, anything else as it is."""
     if isinstance(value, str):
         stripped = value.strip()
         if not stripped:
             return None
-        digits = stripped.removeprefix("-")
-        if digits.isascii() and digits.isdigit() and len(digits) <= 18:
-            return int(stripped)
-    return value
+        if _WHOLE_NUMBER.fullmatch(stripped):
+            return int(stripped.partition(".")[0])
+    # A column of numbers with a blank becomes one of floating point, where the blank is no number.
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _rows(path: Path) -> Iterator[Row]:

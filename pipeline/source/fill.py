@@ -22,7 +22,6 @@ GENERATED = "generated"
 # Written last: a prefix without it is a fill that was interrupted.
 COMPLETE_MARKER = "complete"
 CONCURRENT_PUTS = 24
-SKIPPED_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -55,20 +54,19 @@ def prepare_source(source: str, seed: int = 0, count: int = DEFAULT_COUNT) -> Pr
         return _filled(f"{GENERATED}-{snapshot}", drawn_files(count, seed), 2 * count, "drawing bins")
     folder = FolderSource.open(Path(source))
     prepared = _filled(f"folder-{folder.snapshot()}", folder.files(), None, f"loading {source}")
-    for line in folder.skipped[:SKIPPED_SHOWN]:
+    for line in folder.skipped.told():
         print(f"skipped {line}")
-    if len(folder.skipped) > SKIPPED_SHOWN:
-        print(f"skipped {len(folder.skipped) - SKIPPED_SHOWN:,} more entries that belong to no bin")
     return prepared
 
 
 def fill(store: Store, files: Iterable[tuple[str, bytes]], total: int | None = None, title: str = "filling") -> int:
     """Put (key, content) pairs with many requests in flight and bounded memory; returns how many there were.
 
-    Whatever is raised meanwhile, Ctrl-C included, ends the fill with no request left running.
+    Of a key that comes twice the last content stays. Whatever is raised meanwhile, Ctrl-C included, ends the fill with
+    no request left running.
     """
     done = 0
-    pending: set[Future[str]] = set()
+    pending: dict[Future[str], str] = {}
     # In a log, where every refresh becomes a line of its own, refresh seldom.
     interval = 0.1 if sys.stderr.isatty() else 5.0
     with (
@@ -77,9 +75,11 @@ def fill(store: Store, files: Iterable[tuple[str, bytes]], total: int | None = N
     ):
         try:
             for key, content in files:
-                if len(pending) >= 2 * CONCURRENT_PUTS:
+                if key in pending.values():
+                    pending = _collect(pending)  # two writers of one key have no order
+                elif len(pending) >= 2 * CONCURRENT_PUTS:
                     pending = _collect(pending, FIRST_COMPLETED)
-                pending.add(pool.submit(store.put, key, content))
+                pending[pool.submit(store.put, key, content)] = key
                 done += 1
                 progress.update()
             _collect(pending)
@@ -88,12 +88,12 @@ def fill(store: Store, files: Iterable[tuple[str, bytes]], total: int | None = N
     return done
 
 
-def _collect(pending: set[Future[str]], until: str = "ALL_COMPLETED") -> set[Future[str]]:
+def _collect(pending: dict[Future[str], str], until: str = "ALL_COMPLETED") -> dict[Future[str], str]:
     """Wait for puts, raise what they raised, and return those still in flight."""
     finished, unfinished = wait(pending, return_when=until)
     for future in finished:
         future.result()
-    return unfinished
+    return {future: pending[future] for future in unfinished}
 
 
 def _filled(snapshot: str, files: Iterator[tuple[str, bytes]], total: int | None, title: str) -> PreparedSource:

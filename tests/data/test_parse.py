@@ -74,7 +74,8 @@ def test_contents_do_not_depend_on_their_order(products: list[tuple[str, int]]) 
         (b'{"EXPECTED_QUANTITY": null}', "no quantity"),
         (b'{"EXPECTED_QUANTITY": -1}', "bad quantity"),
         (b'{"EXPECTED_QUANTITY": 1001}', "bad quantity"),
-        (b'{"EXPECTED_QUANTITY": 1e3}', "bad quantity"),
+        (b'{"EXPECTED_QUANTITY": 2.5}', "bad quantity"),
+        (b'{"EXPECTED_QUANTITY": 1e400}', "bad quantity"),
         (b'{"EXPECTED_QUANTITY": "3"}', "bad quantity"),
         (b'{"EXPECTED_QUANTITY": true}', "bad quantity"),
         (b'{"EXPECTED_QUANTITY": 1, "BIN_FCSKU_DATA": []}', "bad contents"),
@@ -119,3 +120,9 @@ def test_odd_measures_never_lose_a_bin(quantities: dict[str, int], field: str, v
     record = parsed({"EXPECTED_QUANTITY": sum(quantities.values()), "BIN_FCSKU_DATA": contents})
     assert record.consistent
     assert record.products == len(quantities)
+
+
+@pytest.mark.parametrize("text", [b'{"EXPECTED_QUANTITY": 3.0}', b'{"EXPECTED_QUANTITY": 3e0}'])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_whole_number_is_one_however_it_is_written(text: bytes, mark: bytes) -> None:
+    assert parse_metadata("00001", mark + text).quantity == 3

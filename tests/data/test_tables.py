@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -79,6 +80,17 @@ def test_bad_rows_are_rejected_and_the_rest_is_read(tmp_path: Path) -> None:
     assert rejects[:4] == ["duplicate id", "bad id", "bad id", "bad quantity"]
     assert rejects[4:] == ["bad quantity", "no quantity", "bad quantity", "no quantity"]
     assert pairs(tmp_path / "bins.csv") == [("00001", 3)]
+
+
+def test_a_column_that_a_blank_made_floating_point_keeps_its_counts(tmp_path: Path) -> None:
+    table = pd.DataFrame({"image_id": ["00001", "00002", "00003"], "quantity": [3, None, 1]})
+    table.to_csv(tmp_path / "bins.csv", index=False)
+    table.to_parquet(tmp_path / "bins.parquet", index=False)
+    table.to_json(tmp_path / "bins.json", orient="records", double_precision=1)
+    for name in ("bins.csv", "bins.parquet", "bins.json"):
+        assert pairs(tmp_path / name) == [("00001", 3), ("00003", 1)]
+        [reject] = [outcome for outcome in outcomes(tmp_path / name) if isinstance(outcome, Reject)]
+        assert reject.reason == "no quantity"
 
 
 def test_ids_that_were_read_as_numbers_are_refused_because_zeros_are_lost(tmp_path: Path) -> None:
