@@ -151,7 +151,7 @@ class _Member(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _EXTENDED_HEADERS and self.size > LARGEST_HEADER:
             raise tarfile.ReadError(f"a header of {self.size:,} bytes")
-        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]  # not among the stubs
+        return super()._proc_member(archive)  # type: ignore[misc]  # not among the stubs
 
 
 _EXTENDED_HEADERS = (

@@ -34,27 +34,29 @@ USED = {
 }  # fmt: skip
 
 
-def test_the_pinned_release_is_the_one_that_is_installed():
+def test_the_pinned_release_is_the_one_that_is_installed() -> None:
     pinned = re.search(r"^kserve==(\S+)$", (ROOT / "requirements" / "serve.in").read_text(), re.MULTILINE)
     assert pinned is not None
     assert importlib.metadata.version("kserve") == pinned[1]
 
 
 @pytest.mark.parametrize(("place", "parameters"), USED.items())
-def test_the_pinned_release_has_every_part_with_the_parameters_that_are_given(place: str, parameters: list[str]):
+def test_the_pinned_release_has_every_part_with_the_parameters_that_are_given(
+    place: str, parameters: list[str]
+) -> None:
     module, _, name = place.partition(":")
     part = getattr(importlib.import_module(module), name)
     assert set(parameters) <= set(inspect.signature(part).parameters)
     assert getattr(kserve_lean, name) is part
 
 
-def test_every_part_that_is_taken_is_listed_here():
+def test_every_part_that_is_taken_is_listed_here() -> None:
     listed = {place.partition(":")[2] for place in USED}
     assert set(kserve_lean.__all__) - {"grpc_predict_v2_pb2", "grpc_predict_v2_pb2_grpc"} == listed
 
 
 @pytest.mark.slow
-def test_the_newest_release_is_read_for_what_it_would_break(tmp_path: Path):
+def test_the_newest_release_is_read_for_what_it_would_break(tmp_path: Path) -> None:
     """Not imported, since its dependencies may not be here: its source is searched for the parts and parameters."""
     command = [
         sys.executable,
@@ -91,6 +93,7 @@ def problem_of(archive: zipfile.ZipFile, place: str, parameters: list[str]) -> s
         if not makers:
             return None  # it takes what its parent takes
         node = makers[0]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     has = {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
     lost = set(parameters) - has
     return f"{place} lost {', '.join(sorted(lost))}" if lost else None

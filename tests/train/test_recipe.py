@@ -5,14 +5,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from components.choose_recipe.component import choose_recipe as step
 from components.core.backbones import LISTED, find_backbone
 from components.core.errors import UserError
-from components.core.recipe import RECIPES, choose_recipe, read_recipe
+from components.core.recipe import RECIPES, RecipeName, choose_recipe, read_recipe
 
 ROOT = Path(__file__).parent.parent.parent
 CONSTANT = '{"training_scale": 1, "small_epochs_share": 0}'
@@ -50,27 +49,31 @@ def test_what_is_no_recipe_is_refused_in_one_sentence(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_sizes_of_a_recipe_are_all_that_an_epoch_has(name: str) -> None:
+def test_the_sizes_of_a_recipe_are_all_that_an_epoch_has(name: RecipeName) -> None:
     recipe = RECIPES[name]
     seen = {recipe.size_at(epoch, recipe.epochs) for epoch in range(recipe.epochs)}
     assert set(recipe.sizes) == seen | {recipe.image_size}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sizes"),
-    [(("finetune",), "128, 192, 208 px"), (("frozen", 0, 64), "64 px"), (("finetune", 0, 192, "", CONSTANT), "192 px")],
+    ("name", "size", "overrides", "sizes"),
+    [
+        ("finetune", 0, "{}", "128, 192, 208 px"),
+        ("frozen", 64, "{}", "64 px"),
+        ("finetune", 192, CONSTANT, "192 px"),
+    ],
 )
-def test_a_network_of_one_size_is_refused_with_any_other(arguments: tuple[Any, ...], sizes: str) -> None:
-    name, epochs, size, _, overrides = (*arguments, *("", 0, 0, "", "{}")[len(arguments) :])
+def test_a_network_of_one_size_is_refused_with_any_other(name: str, size: int, overrides: str, sizes: str) -> None:
     with pytest.raises(UserError, match=rf"takes photos of 224 px only, and this recipe shows it {sizes}"):
-        choose_recipe(name, epochs, size, "vit_tiny_patch16_224", overrides)
+        choose_recipe(name, 0, size, "vit_tiny_patch16_224", overrides)
 
 
 def test_what_the_refusal_of_a_size_advises_is_accepted() -> None:
     with pytest.raises(UserError) as caught:
         choose_recipe("finetune", backbone="vit_tiny_patch16_224")
-    size, overrides = re.search(r"IMAGE_SIZE=(\d+) OVERRIDES='(.*?)'", str(caught.value)).groups()
-    assert choose_recipe("finetune", 0, int(size), "vit_tiny_patch16_224", overrides).sizes == (224,)
+    advice = re.search(r"IMAGE_SIZE=(\d+) OVERRIDES='(.*?)'", str(caught.value))
+    assert advice is not None
+    assert choose_recipe("finetune", 0, int(advice[1]), "vit_tiny_patch16_224", advice[2]).sizes == (224,)
 
 
 def test_names_may_carry_the_tag_of_their_weights() -> None:

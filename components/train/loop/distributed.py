@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -90,7 +91,7 @@ def joined() -> Iterator[Processes]:
 
 
 @contextmanager
-def _ending_together(store: torch.distributed.Store, rank: int) -> Iterator[None]:
+def _ending_together(store: Store, rank: int) -> Iterator[None]:
     """Within the block, a process that fails ends all others; else they wait until a collective call times out."""
     left, own = threading.Event(), store.clone()  # a connection of its own, because the other may be waiting
 
