@@ -90,7 +90,7 @@ def joined() -> Iterator[Processes]:
 
 
 @contextmanager
-def _ending_together(store: torch.distributed.Store, rank: int) -> Iterator[None]:
+def _ending_together(store: Any, rank: int) -> Iterator[None]:
     """Within the block, a process that fails ends all others; else they wait until a collective call times out."""
     left, own = threading.Event(), store.clone()  # a connection of its own, because the other may be waiting
 
