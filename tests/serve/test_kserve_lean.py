@@ -41,9 +41,7 @@ def test_the_pinned_release_is_the_one_that_is_installed() -> None:
 
 
 @pytest.mark.parametrize(("place", "parameters"), USED.items())
-def test_the_pinned_release_has_every_part_with_the_parameters_that_are_given(
-    place: str, parameters: list[str]
-) -> None:
+def test_the_pinned_release_has_every_part_with_its_parameters(place: str, parameters: list[str]) -> None:
     module, _, name = place.partition(":")
     part = getattr(importlib.import_module(module), name)
     assert set(parameters) <= set(inspect.signature(part).parameters)
