@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.compile import Images
 from pipeline.manifests import build
+from pipeline.parameters import TABLE
 from tests.manifests.conftest import MANIFESTS, OVERLAYS, built, of_kind, overlay
 
 ROOT = MANIFESTS.parent
@@ -45,7 +46,7 @@ def test_every_target_and_variable_of_make_is_one_that_there_is():
     text = makefiles()
     targets = set(re.findall(r"^([a-z-]+)(?: [a-z-]+)*:", text, re.MULTILINE)) | {"schedule", "submit"}
     targets |= set(re.findall(r"^([a-z-]+-)%:", text, re.MULTILINE))  # in a loop: make image-$name
-    variables = set(re.findall(r"[A-Z_]{2,}", text))
+    variables = set(re.findall(r"[A-Z_]{2,}", text)) | {name.upper() for name in TABLE}
     given = re.findall(r"\bmake ((?:[a-z-]+ )*[a-z-]+)((?: [A-Z_]+=\S*)*)", "\n".join([*commands(), README]))
     assert len(given) > 6
     for names, assignments in given:
