@@ -187,7 +187,7 @@ def test_evaluate_works_in_the_pipeline_image(pipeline_image, store_environment,
 def test_the_train_image_trains_without_a_compiler(train_image, store_environment, tmp_path):
     data = write_small_data(tmp_path / "data")
     splits = read_splits(data.splits)
-    splits.loc[splits.index[:24], ["subset", "block_subset"]] = "validation"
+    splits.loc[splits.index[splits["subset"] == "train"][:15], ["subset", "block_subset"]] = "validation"
     write_splits(data.splits, splits)
     open_up(tmp_path)
     arguments = [f"--shard-index=/mnt/{data.index.name}", f"--splits=/mnt/{data.splits.name}", "--output=/tmp/out"]
