@@ -21,7 +21,7 @@ import tritonclient.grpc
 import yaml
 
 from components.core.images import USER_ID
-from components.core.records import RECORDS_SCHEMA, Record
+from components.core.records import RECORDS_SCHEMA, Record, read_splits, write_splits
 from tests.images.conftest import ROOT, build, image
 from tests.small_model import photo, write_small_bundle, write_small_data
 
@@ -186,6 +186,9 @@ def test_evaluate_works_in_the_pipeline_image(pipeline_image, store_environment,
 
 def test_the_train_image_trains_without_a_compiler(train_image, store_environment, tmp_path):
     data = write_small_data(tmp_path / "data")
+    splits = read_splits(data.splits)
+    splits.loc[splits.index[splits["subset"] == "train"][:15], ["subset", "block_subset"]] = "validation"
+    write_splits(data.splits, splits)
     open_up(tmp_path)
     arguments = [f"--shard-index=/mnt/{data.index.name}", f"--splits=/mnt/{data.splits.name}", "--output=/tmp/out"]
     arguments += ["--weights=random", "--epochs=1", "--image-size=64"]
@@ -199,8 +202,12 @@ def test_the_command_line_that_kfp_gives_a_step_works(any_image, tmp_path):
     compiled = next(yaml.safe_load_all((ROOT / "tests/compile/pipeline.yaml").read_text()))
     step, parameters = KFP_STEPS[any_image.name]
     outputs = compiled["components"][f"comp-{step}"]["outputDefinitions"]
+    taken = compiled["components"][f"comp-{step}"]["inputDefinitions"].get("artifacts", {})
     given = {
-        "inputs": {"parameterValues": parameters, "artifacts": {"records": artifact("records", "/mnt/records")}},
+        "inputs": {
+            "parameterValues": parameters,
+            "artifacts": {name: artifact(name, f"/mnt/{name}") for name in taken},
+        },
         "outputs": {
             "parameters": {name: {"outputFile": f"/tmp/out/{name}"} for name in outputs.get("parameters", {})},
             "artifacts": {name: artifact(name, f"/tmp/out/{name}") for name in outputs.get("artifacts", {})},
