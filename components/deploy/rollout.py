@@ -66,7 +66,8 @@ class Rollout:
         self.model = served(candidate.version, models_uri, options.storage_uri).on(self.runtime["metadata"]["name"])
         self.route = Route(cluster, options)
         self.path = service_path(options, options.name)
-        self.live = cluster.get(self.path)
+        live = cluster.get(self.path)
+        self.live = None if _ending(live) else live
         self.origin = _origin(self.live, lease.inherited, candidate.registry)
         self.before = self.origin.before
         # What a dead deploy left half done has to be undone even if this one fails before it changes anything.
@@ -114,8 +115,7 @@ class Rollout:
         self.lease.check()
         self.cluster.delete(service_path(self.options, shadow_name(self.options)))
         live = self.cluster.get(self.path) or {}
-        if "deletionTimestamp" in live.get("metadata", {}):  # KServe's finaliser keeps it for a moment
-            live = {}
+        live = {} if _ending(live) else live
         used = [self.before, served_by(live), canary_of(live)]
         self.runtimes.remove_copies_but({model.runtime for model in used if model})
 
@@ -230,9 +230,13 @@ class Rollout:
         return canary_service(self.options, stable, canary, percent, predictor.get("minReplicas", 1))
 
     def _apply(self, body: Object, name: str | None = None) -> None:
+        path = service_path(self.options, name or self.options.name)
+        for _ in self._while_waiting(self.options.ready_seconds):
+            # What a deploy just before this one removed stays for a moment, and would take what is applied with it.
+            if not _ending(self.cluster.get(path)):
+                break
         self.lease.check()
         self.changed = self.changed or name is None
-        path = service_path(self.options, name or self.options.name)
         self.cluster.apply(path, body, FIELD_MANAGER, self.options.take_over)
 
     def _wait(self, workload: Workload, what: str) -> None:
@@ -301,6 +305,11 @@ def _origin(live: Object | None, inherited: str, registry: Registry) -> Origin:
     if live is not None and inherited and not recorded:
         return Origin.read(inherited)
     return Origin(running, ours=live is None)
+
+
+def _ending(service: Object | None) -> bool:
+    """Whether an InferenceService was deleted and KServe's finaliser still keeps it."""
+    return "deletionTimestamp" in (service or {}).get("metadata", {})
 
 
 def _half_done(live: Object, before: Served | None) -> bool:
