@@ -24,6 +24,7 @@ from tests.cluster.acceptance.site import (
     forwarded,
     has_api,
     kubectl,
+    objects,
 )
 
 BINS = 300
@@ -88,6 +89,10 @@ def site(cluster: None, store: None) -> Iterator[Site]:
     empty(site.models_uri)
     kubectl("-n", MODELS_NAMESPACE, "delete", "inferenceservice", site.name, "--ignore-not-found", check=False)
     kubectl("-n", MODELS_NAMESPACE, "delete", "lease", f"{site.name}-deploy", "--ignore-not-found", check=False)
+    # The deploy step copies the ServingRuntime under the InferenceService's name.
+    for runtime in objects("servingruntimes", MODELS_NAMESPACE):
+        if runtime["metadata"]["name"].startswith(site.name):
+            kubectl("-n", MODELS_NAMESPACE, "delete", "servingruntime", runtime["metadata"]["name"], check=False)
 
 
 @pytest.fixture(scope="session")
