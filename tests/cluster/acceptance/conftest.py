@@ -24,6 +24,7 @@ from tests.cluster.acceptance.site import (
     forwarded,
     has_api,
     kubectl,
+    objects,
 )
 
 BINS = 300
@@ -78,15 +79,20 @@ def store(cluster: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def site(cluster: None) -> Iterator[Site]:
+def site(cluster: None, store: None) -> Iterator[Site]:
     """The cluster's KFP under names of the suite's own; what the runs and deployments left is removed at the end."""
     host = os.environ.get("KFP_HOST", "")
     if not host:
         pytest.skip("KFP_HOST names no Kubeflow Pipelines")
     site = Site(host)
     yield site
+    empty(site.models_uri)
     kubectl("-n", MODELS_NAMESPACE, "delete", "inferenceservice", site.name, "--ignore-not-found", check=False)
     kubectl("-n", MODELS_NAMESPACE, "delete", "lease", f"{site.name}-deploy", "--ignore-not-found", check=False)
+    # The deploy step copies the ServingRuntime under the InferenceService's name.
+    for runtime in objects("servingruntimes", MODELS_NAMESPACE):
+        if runtime["metadata"]["name"].startswith(site.name):
+            kubectl("-n", MODELS_NAMESPACE, "delete", "servingruntime", runtime["metadata"]["name"], check=False)
 
 
 @pytest.fixture(scope="session")
@@ -95,10 +101,15 @@ def bins(site: Site, store: None) -> Iterator[Site]:
     make_buckets([SOURCE_BUCKET])
     fill_source(site, BINS)
     yield site
-    for uri in (site.source, site.data_uri, site.models_uri):
-        place = open_store(uri)
-        for entry in list(place.list()):
-            place.delete(entry.key)
+    for uri in (site.source, site.data_uri):
+        empty(uri)
+
+
+def empty(uri: str) -> None:
+    """Remove all objects below an address."""
+    place = open_store(uri)
+    for entry in list(place.list()):
+        place.delete(entry.key)
 
 
 def fill_source(site: Site, count: int) -> None:

@@ -18,7 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from components.core.layout import SOURCE_BUCKET
+from components.core.layout import DATA_BUCKET, MODEL_NAME, MODELS_BUCKET, SOURCE_BUCKET
 
 Object = dict[str, Any]
 Answer = Any
@@ -116,12 +116,12 @@ class Site:
     @property
     def data_uri(self) -> str:
         """Where the runs keep their shards; being part of every cache key, it also makes the first run a new one."""
-        return f"s3://data/{self.name}"
+        return f"s3://{DATA_BUCKET}/{self.name}"
 
     @property
     def models_uri(self) -> str:
         """The suite's own registry of models, below what the cluster's storage container fetches."""
-        return f"s3://models/bin-counter/{self.name}"
+        return f"s3://{MODELS_BUCKET}/{MODEL_NAME}/{self.name}"
 
     @property
     def source(self) -> str:
