@@ -66,7 +66,7 @@ class Ending:
         where = f" in {self.step}" if self.step else ""
         return {
             Outcome.DEPLOYED: f"The run succeeded, and its model was deployed{f': {reason}' if reason else ''}.",
-            Outcome.KEPT: f"The run succeeded, and the gate kept what serves{why}",
+            Outcome.KEPT: f"The run succeeded, and the gate did not let its model through{why}",
             Outcome.UNCHANGED: "The run succeeded: nothing changed since the version in service was made.",
             Outcome.SUCCEEDED: "The run succeeded.",
             Outcome.FAILED: f"The run FAILED{where}{why}",

@@ -130,7 +130,7 @@ def test_what_the_gate_kept_is_told_with_its_reason_and_is_no_failure(api, host,
     api.logs = {"container-impl": "gate: keep. Accuracy 30.0% is not above 35.0%; train longer.\n"}
     assert run("--host", host) == 0
     printed = capsys.readouterr().out
-    assert "the gate kept what serves: Accuracy 30.0% is not above 35.0%; train longer." in printed
+    assert "the gate did not let its model through: Accuracy 30.0% is not above 35.0%; train longer." in printed
     assert "deploy  " not in printed
 
 
