@@ -62,7 +62,8 @@ def write_page(
         plots.reliability_diagram(test),
         f"Share right by how sure the model was; perfect is on the line. Calibration error (ECE) {evaluation.ece:.3f}",
     )
-    report.text(believable(evaluation.ece, evaluation.ece_if_calibrated))
+    if evaluation.ece_if_calibrated is not None:
+        report.text(believable(evaluation.ece, evaluation.ece_if_calibrated))
     if evaluation.out_of_range is not None:
         _out_of_range(report, evaluation, predictions, info.max_count)
     report.write(path)

@@ -71,6 +71,7 @@ def test_the_report_shows_the_surest_mistakes_and_is_one_file(data, outputs, tmp
     assert page.count("data:image/jpeg;base64,") == min(12, wrong) > 0
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert f"{figures.accuracy:.1%}" in page
+    assert figures.ece_if_calibrated is not None
     believed = "can be believed" if figures.ece <= figures.ece_if_calibrated else "cannot be taken at their word"
     assert believed in page
 
