@@ -1,4 +1,4 @@
-"""Limits of requests, and the memory that all of them may take together."""
+"""Limits of requests, the memory that all of them may take together, and the seconds of an end."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,6 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from components.serve.refusal import Refusal, overloaded
+
+# SIGTERM: the server says that it is not ready and answers ask clients to close their connections, but new ones are
+# still taken for so long, whether or not any is open: gateways learn late that a server ends …
+LINGER_SECONDS = 2.0
+# … then nothing new is taken, and what was taken is answered, or is told that it will not be.
+FINISH_SECONDS = 5.0
+# Workers that still decode after that are not waited for any longer.
+END_SECONDS = 1.0
 
 
 @dataclass(frozen=True)

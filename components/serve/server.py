@@ -16,20 +16,13 @@ from components.serve.grpc_service import GrpcServer, Servicer
 from components.serve.guard import Guard, hosts_of
 from components.serve.http import Routes
 from components.serve.kserve_lean import ModelServer, RESTServer, _RefreshingServer
-from components.serve.limits import Memory, RequestLimits
+from components.serve.limits import END_SECONDS, FINISH_SECONDS, LINGER_SECONDS, Memory, RequestLimits
 from components.serve.logs import escape_control_characters
 from components.serve.memory import give_back, resident
 from components.serve.model import BinCounter, Models
 from components.serve.options import ServeOptions
 from components.serve.protocol import protocol_with_limits
 
-# SIGTERM: the server says that it is not ready and answers ask clients to close their connections, but new ones are
-# still taken for so long, whether or not any is open: gateways learn late that a server ends …
-LINGER_SECONDS = 2.0
-# … then nothing new is taken, and what was taken is answered, or is told that it will not be.
-FINISH_SECONDS = 5.0
-# Workers that still decode after that are not waited for any longer.
-END_SECONDS = 1.0
 _TRIM_SECONDS = 1.0  # how often memory is looked at, and given back when it grew by so much
 _TRIM_BYTES = 64 * 1024 * 1024
 _TRIM_PAUSE = 10.0  # after looking in vain

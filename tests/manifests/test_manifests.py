@@ -15,7 +15,7 @@ from components.core.images import IMAGES, USER_ID, reference
 from components.core.inference_service import served
 from components.core.layout import MODEL_NAME, MODELS_BUCKET
 from components.deploy.options import KServeOptions
-from components.serve.server import FINISH_SECONDS, LINGER_SECONDS
+from components.serve.limits import FINISH_SECONDS, LINGER_SECONDS
 from components.train_job.manifest import NAMESPACE as TRAIN_NAMESPACE
 from pipeline.resources import SERVICE_ACCOUNT, STORE_CONFIG_KEYS, STORE_NAME, STORE_SECRET_KEYS
 from tests.manifests.conftest import FOLDERS, MANIFESTS, OVERLAYS, TRAIN_JOBS, built, of_kind, overlay, pod_specs

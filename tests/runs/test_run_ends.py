@@ -77,7 +77,9 @@ def test_each_kind_of_end_is_told_apart(api, runs, models_uri, state, title, sen
 def test_the_gates_own_words_are_in_the_summary(api, runs, models_uri):
     api.states = ["kept"]
     api.logs = {"container-impl": "gate: keep. Version aaaaaaaaaaaa, which serves now, is better.\n"}
-    assert "did not let its model through: Version aaaaaaaaaaaa, which serves now, is better." in summarise(runs, "r1", models_uri)
+    assert "did not let its model through: Version aaaaaaaaaaaa, which serves now, is better." in summarise(
+        runs, "r1", models_uri
+    )
 
 
 def test_the_version_in_service_is_named_with_its_figures(runs, models_uri):

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.datastructures import Headers
+from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.attack.slow import hold_bodies, hold_calls
 from components.core.pixels import decode_squashed
@@ -25,7 +26,6 @@ from components.serve.answers import Photo
 from components.serve.coding import Decoder
 from components.serve.engine import Engine, EngineOptions
 from components.serve.guard import check_page, hosts_of
-from components.serve.kserve_lean import grpc_predict_v2_pb2 as pb
 from components.serve.limits import Memory, RequestLimits
 from components.serve.logs import escape_control_characters
 from components.serve.refusal import Refusal
