@@ -124,7 +124,7 @@ class Compilation(_Kind):
 
     doors = (Door.COMPILE, Door.SUBMIT, Door.SCHEDULE)
 
-    preset: str = Field("cpu", description="kind of cluster: cpu (no GPU), gke, eks or onprem")
+    preset: str = Field("cpu", description="kind of cluster: cpu (no GPU), gke, eks, aks or onprem")
     train_on: Literal["pod", "trainjob"] = Field(
         "pod", description="pod: the KFP task itself; trainjob: the pods of a TrainJob"
     )

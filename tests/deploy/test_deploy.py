@@ -58,8 +58,9 @@ def models(store_environment, tmp_path) -> Models:
 
 
 def no_server_left() -> bool:
-    """Whether no model server that we started is running."""
-    return not any("components.serve" in child.cmdline() for child in psutil.Process().children(recursive=True))
+    """Whether no model server that a deployment started is running: its model lies in a temporary folder of ours."""
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    return not any("components.serve" in command and "/bin-counter-" in command for command in commands)
 
 
 def test_a_good_model_goes_into_service_and_again_changes_nothing(models):

@@ -66,7 +66,7 @@ def test_arguments_and_overrides_replace_the_recipes_own():
     ("name", "overrides", "message"),
     [
         ("best", "{}", "There is no recipe 'best'; choose one of original, frozen, finetune"),
-        ("frozen", '{"learning_rate": 0}', "learning_rate=0 is refused: input should be greater than 0"),
+        ("frozen", '{"learning_rate": 0}', "learning_rate=0 is refused: it should be greater than 0"),
         ("frozen", '{"learning_rate": "fast"}', "learning_rate=fast is refused"),
         ("frozen", '{"rate": 1}', "A recipe has no field 'rate'; it has name, backbone"),
         ("frozen", '{"name": "original"}', "cannot hold a recipe's name"),
