@@ -200,4 +200,4 @@ def test_the_step_runs_from_a_shell_and_a_broken_verdict_is_one_sentence(models)
     command = [sys.executable, "-m", "components.deploy", "deploy", *map(str, paths), "--verdict", str(inputs.verdict)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert re.fullmatch(r"error: There is no verdict at .* that can be read; run gate again\.\n", run.stderr)
+    assert re.fullmatch(r"error: .* cannot be read as a verdict \(.*\); run gate again\.\n", run.stderr)
