@@ -57,7 +57,7 @@ def test_the_weights_file_is_the_trained_network(job_of, tmp_path):
 
 
 def test_with_early_stopping_all_figures_are_those_of_the_weights_that_are_kept(job_of, tmp_path):
-    overrides = {"early_stopping": 2, "learning_rate": 0.03, "schedule": "constant", "ema_decay": 0, "autocast": "f32"}
+    overrides = {"early_stopping": 2, "learning_rate": 0.003, "schedule": "constant", "ema_decay": 0, "autocast": "f32"}
     result, outputs = run(job_of(epochs=8, overrides=json.dumps(json.loads(FAST) | overrides)), tmp_path)
     outcome, metrics = result.fitted.outcome, result.bundle.info.metrics
     kept = outcome.history[outcome.kept - 1]
