@@ -10,6 +10,8 @@ from pipeline.local_store import RunningStore
 def test_stores_at_aws_itself_open_without_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ENDPOINT_URL", "PUBLIC_SOURCE_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     assert open_store("s3://aft-vbi-pds").access.endpoint is None
     assert open_store("s3://models").access.endpoint is None
 

@@ -72,7 +72,7 @@ def test_a_shard_that_is_gone_is_named(index: ShardIndex) -> None:
 @pytest.mark.parametrize("content", ["", "{}", "not json"])
 def test_a_file_that_is_no_index_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "index").write_text(content)
-    with pytest.raises(UserError, match="not a shard index"):
+    with pytest.raises(UserError, match="cannot be read as a shard index"):
         ShardIndex.read(tmp_path / "index")
     with pytest.raises(UserError, match="no shard index"):
         ShardIndex.read(tmp_path / "none")
