@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ import pytest
 from components.core.errors import UserError
 from components.core.registry import Figures, Registry
 from pipeline import connection, follow, submit
-from pipeline.compile import compile_pipeline
+from pipeline.compile import Compiled, compile_pipeline
 from pipeline.connection import Server, connect
 from pipeline.resources import Placement
 from pipeline.submit import read_cron, read_parameters
@@ -33,6 +34,21 @@ def environment(monkeypatch, tmp_path):
     # The tests may run while somebody edits the code.
     monkeypatch.setattr("pipeline.compile.revision", lambda: "3f2a91c04d5e")
     monkeypatch.setattr(submit, "Patience", lambda start: follow.Patience(poll=0.01, start=start))
+    monkeypatch.setattr(submit, "compile_pipeline", compiled_once)
+
+
+COMPILED: dict[str, tuple[str, Compiled]] = {}
+
+
+def compiled_once(placement, folder):
+    """What `compile_pipeline` gives, made once for each placement: it takes seconds, and is not what is tested here."""
+    if repr(placement) not in COMPILED:
+        compiled = compile_pipeline(placement, folder)
+        COMPILED[repr(placement)] = compiled.path.read_text(), compiled
+    text, compiled = COMPILED[repr(placement)]
+    path = folder / compiled.path.name
+    path.write_text(text)
+    return replace(compiled, path=path)
 
 
 @pytest.fixture
