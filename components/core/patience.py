@@ -6,6 +6,7 @@ bounded number of times, with growing and jittered pauses, and counted.
 
 import random
 import re
+import time
 from dataclasses import dataclass
 
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
@@ -13,8 +14,10 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 from components.core.errors import UserError
 from components.core.location import Access
 
-# 12 attempts wait 13 to 26 s in all, which outlives a store's restart. One that never answered is given up early.
+# 12 attempts wait 16 to 31 s in all. A store that answered and then cannot be reached may be restarting, which takes a pod
+# longer than that. One that never answered is given up early.
 ATTEMPTS = 12
+OUTAGE_SECONDS = 60.0
 FIRST_ATTEMPTS = 3
 MISSING_ATTEMPTS = 4  # of a key that was listed
 FIRST_PAUSE_SECONDS = 0.05
@@ -69,6 +72,7 @@ class Patience:
         self.answered = answered
         self.listed = listed
         self.failures = 0
+        self.began = time.monotonic()
         self.missed = 0  # answers that the key is not there, among the failures
 
     def after(self, error: Exception) -> Retry:
@@ -88,7 +92,9 @@ class Patience:
             raise UserError(sentence) from error
         if not missing and not _passing(error, status):
             raise error
-        if self.failures >= (ATTEMPTS if self.answered else FIRST_ATTEMPTS):
+        unreachable = status == 0 and not missing and not isinstance(error, DamagedAnswer)
+        outage = self.answered and unreachable and time.monotonic() - self.began < OUTAGE_SECONDS
+        if self.failures >= (ATTEMPTS if self.answered else FIRST_ATTEMPTS) and not outage:
             raise self._given_up(error, code) from error
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self.failures)
         return Retry(_kind(error, status), pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
