@@ -18,7 +18,7 @@ from components.serve.http import Routes
 from components.serve.kserve_lean import ModelServer, RESTServer, _RefreshingServer
 from components.serve.limits import END_SECONDS, FINISH_SECONDS, LINGER_SECONDS, Memory, RequestLimits
 from components.serve.logs import escape_control_characters
-from components.serve.memory import give_back, resident
+from components.serve.memory import give_back, keep_little, resident
 from components.serve.model import BinCounter, Models
 from components.serve.options import ServeOptions
 from components.serve.protocol import protocol_with_limits
@@ -33,6 +33,7 @@ class CountingServer(ModelServer):
 
     def __init__(self, options: ServeOptions, model: BinCounter) -> None:
         escape_control_characters()
+        keep_little()
         self._model = model
         self._models = Models(model)
         self._memory = Memory(options.limits)
