@@ -3,7 +3,7 @@ bench-pipeline: $(VENV)/ready ## time, memory and accuracy of `make pipeline`
 	@$(BIN)/python -m benchmarks.pipeline
 
 # The tables in the order of a reader's questions: does it work, how well, how fast, at which size, on a cluster.
-RESULT_TABLES := $(wildcard $(addprefix benchmarks/results/,pipeline.md seeds.md accuracy.md train.md serve.md data.md cluster.md))
+RESULT_TABLES := $(wildcard $(addprefix benchmarks/results/,pipeline.md seeds.md accuracy.md train.md serve.md attack.md data.md cluster.md))
 
 .PHONY: results
 results: ## put the tables of the benchmarks together in benchmarks/RESULTS.md

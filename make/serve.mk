@@ -13,7 +13,7 @@ serve: $(VENV)/ready ## the KServe endpoint on the newest model until Ctrl-C; MO
 predict: ## ask the running endpoint: make predict IMAGE=bin.jpg
 	@test -n "$$IMAGE" || { echo "error: name a photo: make predict IMAGE=bin.jpg" >&2; exit 2; }
 	@test -r "$$IMAGE" || { echo "error: there is no file '$$IMAGE'" >&2; exit 2; }
-	@curl --silent --show-error --header 'Content-Type: image/jpeg' --data-binary "@$$IMAGE" \
+	@curl --noproxy localhost,127.0.0.1 --silent --show-error --header 'Content-Type: image/jpeg' --data-binary "@$$IMAGE" \
 	  "http://127.0.0.1:$$PORT/v1/models/bin-counter:predict" && echo \
 	  || { echo "error: no endpoint answers on port $$PORT; start it with make serve" >&2; exit 1; }
 
@@ -36,4 +36,4 @@ fuzz-serve: $(VENV)/ready ## the long fuzz of the endpoint: 20,000 damaged photo
 
 .PHONY: attack-serve
 attack-serve: $(VENV)/ready ## hostile requests of every kind beside honest photos, for two minutes; MODEL
-	@$(BIN)/python -m benchmarks.attack --model '$(MODEL)'
+	@$(BIN)/python -m benchmarks.attack $(call option,--model,MODEL)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from components.core.errors import UserError
+from components.core.location import ca_bundle
+from components.core.ports import ask_loopback_directly
 from components.core.runs_api import IN_CLUSTER_HOST
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class Server:
             raise UserError(
                 "No KFP was named; give its address, KFP_HOST=http://localhost:8080, or KFP_HOST=in-cluster."
             )
+        ask_loopback_directly()
         if host == IN_CLUSTER:
             mounted = PROJECTED_TOKEN if not token and PROJECTED_TOKEN.is_file() else None
             return cls(IN_CLUSTER_HOST, namespace, token, cookies, mounted)
@@ -81,17 +85,29 @@ def connect(server: Server) -> "kfp.Client":
             existing_token=server.token or None,
             cookies=server.cookies or None,
             credentials=mounted,
+            ssl_ca_cert=str(authority) if (authority := ca_bundle()) else None,
         )
     # A plain KFP refuses a namespace; the client would send one that an earlier session left behind.
     client._context_setting["namespace"] = server.namespace if multi_user else ""
     return client
 
 
+def _ask(server: Server, path: str) -> httpx.Response:
+    authority = ca_bundle()
+    trusted = ssl.create_default_context(cafile=str(authority)) if authority else True
+    return httpx.get(server.host + path, headers=server.headers(), timeout=TIMEOUT_SECONDS, verify=trusted)
+
+
 def _healthy(server: Server) -> bool:
     """Whether the server has several users. Raises UserError when it is not a KFP v2 that lets us in."""
     try:
-        answer = httpx.get(server.host + HEALTH, headers=server.headers(), timeout=TIMEOUT_SECONDS)
+        answer = _ask(server, HEALTH)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if "certificate" in str(error).lower():
+            raise UserError(
+                f"The certificate of KFP at {server.host} is not trusted ({error}); name the file with its authority "
+                "in SSL_CERT_FILE."
+            ) from error
         raise UserError(
             f"KFP at {server.host} cannot be reached ({error or type(error).__name__}); check KFP_HOST, "
             "and that the port-forward runs."
@@ -118,7 +134,7 @@ def _check_version(server: Server) -> None:
     """Raise UserError for a KFP that is too old; one that was built without a version is taken as it is."""
     try:
         # Before 2.17 only this older address tells the version.
-        answer = httpx.get(server.host + VERSION, headers=server.headers(), timeout=TIMEOUT_SECONDS)
+        answer = _ask(server, VERSION)
         told = answer.json()
         # The web page in front of the API server passes it on under a name of its own.
         tag = str(told.get("tag_name") or told.get("apiServerTagName") or "")

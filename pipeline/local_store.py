@@ -21,6 +21,7 @@ from components.core.buckets import make_buckets_with_keys
 from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET, SOURCE_BUCKET
 from components.core.ports import LOOPBACK, free_ports
+from pipeline.store_keys import protection
 
 # Where a local run keeps everything: the store, the cache, the results.
 HOME = Path(os.environ.get("BIN_COUNTER_HOME", ".local"))
@@ -151,13 +152,18 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_die_with_parent,
-            # It would take AWS keys it finds as a user of its own, over ours of the same name.
-            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            env=_environment(folder),
         )
     try:
         yield process, f"http://{LOOPBACK}:{s3}"
     finally:
         _stop(process)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    # It would take AWS keys it finds as a user of its own, over ours of the same name; WEED_ ones are somebody's settings.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WEED_"))}
+    return kept | protection(folder)
 
 
 def _die_with_parent() -> None:

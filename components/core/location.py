@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from components.core.errors import UserError
 from components.core.layout import PUBLIC_SOURCE_BUCKET, PUBLIC_SOURCE_REGION
+from components.core.ports import ask_loopback_directly
 
 DEFAULT_REGION = "us-east-1"
 CA_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
@@ -70,6 +71,7 @@ def endpoint_from(variable: str) -> str | None:
     value = os.environ.get(variable, "").strip()
     if not value:
         return None
+    ask_loopback_directly()
     try:
         parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

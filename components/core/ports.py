@@ -1,9 +1,21 @@
-"""Ports of this machine that nobody listens on."""
+"""This machine as seen from itself: ports that nobody listens on, and how to ask those that somebody does."""
 
+import os
 import socket
 from contextlib import ExitStack
 
 LOOPBACK = "127.0.0.1"
+_THIS_MACHINE = ("localhost", LOOPBACK, "::1")
+
+
+def ask_loopback_directly() -> None:
+    """Let every HTTP client of this process, and of those that it starts, ask this machine without a proxy.
+
+    Some read one spelling of the variable, some the other, and not all of them know that a proxy leads nowhere from here.
+    """
+    given = [name.strip() for variable in ("no_proxy", "NO_PROXY") for name in os.environ.get(variable, "").split(",")]
+    hosts = ",".join(dict.fromkeys([*filter(None, given), *_THIS_MACHINE]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = hosts
 
 
 def free_ports(count: int) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 import urllib3
 
 from components.core.errors import UserError
+from components.core.location import ca_bundle
 from components.core.run_tree import WORDLESS, State, Step, read_steps
 
 IN_CLUSTER_HOST = "http://ml-pipeline.kubeflow.svc:8888"
@@ -123,7 +124,8 @@ class RunsApi:
     def __init__(self, host: str, headers: Callable[[], dict[str, str]] = dict) -> None:
         self.host = host.rstrip("/")
         self._headers = headers
-        self._pool = urllib3.PoolManager(timeout=TIMEOUT, retries=False)
+        authority = ca_bundle()
+        self._pool = urllib3.PoolManager(timeout=TIMEOUT, retries=False, ca_certs=str(authority) if authority else None)
 
     def run(self, run_id: str) -> Run:
         """A run as it is now. Raises UserError when there is no such run."""

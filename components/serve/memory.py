@@ -9,7 +9,6 @@ import os
 from functools import cache
 from pathlib import Path
 
-
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 1024 * 1024  # more than the pixels of a usual photo, which come and go hundreds of times a second
 

@@ -207,6 +207,22 @@ def test_a_profile_is_as_good_as_keys_in_the_environment(monkeypatch, tmp_path):
     assert all("of-the-profile" in str(headers) for headers in odd.headers)
 
 
+@pytest.mark.parametrize("bypassed", ["", "10.0.0.0/8", "*.example.com,localhost"])
+def test_a_store_on_this_machine_is_asked_without_the_proxy(monkeypatch, bypassed):
+    for variable in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where nothing listens
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(variable, bypassed)
+    with odd_store() as odd:
+        for endpoint in (odd.endpoint, odd.endpoint.replace("localhost", "127.0.0.1")):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+            store = open_store("s3://bucket")
+            store.put("key", b"bytes")
+            assert store.get("key") == b"bytes"
+            assert [entry.key for entry in store.list()] == ["key"]
+            make_buckets(["bucket"])
+
+
 def test_a_private_authority_is_named_once_for_every_client(monkeypatch, tmp_path):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import grpc
+import httpx
 import psutil
 import pytest
 
@@ -40,6 +42,30 @@ def test_every_port_is_bound_to_loopback_only(tmp_path: Path) -> None:
         listening = [c.laddr.ip for c in weed.connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening
     assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+def test_no_port_takes_a_write_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other users of the machine reach loopback too: HTTP asks for a signed token, gRPC for a certificate."""
+    with local_store(tmp_path, ["kept"]) as store:
+        use(store, monkeypatch)
+        open_store("s3://kept").put("a", b"ours")
+        (weed,) = weeds_of(tmp_path)
+        ports = sorted({c.laddr.port for c in weed.connections("inet") if c.status == psutil.CONN_LISTEN})
+        taken = []
+        for port in ports:
+            for method in ("PUT", "POST", "DELETE"):
+                address = f"http://127.0.0.1:{port}/buckets/kept/a"
+                try:
+                    reply = httpx.request(method, address, content=b"theirs", trust_env=False, timeout=5)
+                except httpx.HTTPError:
+                    continue  # a port of gRPC
+                if reply.is_success:
+                    taken.append((port, method, reply.status_code))
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError):
+                channel.unary_unary("/filer_pb.SeaweedFiler/Ping")(b"", timeout=2)
+        assert taken == []
+        assert open_store("s3://kept").get("a") == b"ours"
+        assert [entry.key for entry in open_store("s3://kept").list()] == ["a"]
 
 
 def test_a_second_run_on_the_same_folder_is_refused_with_a_sentence(tmp_path: Path) -> None:

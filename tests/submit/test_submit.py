@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import trustme
 
 from components.core.errors import UserError
 from components.core.registry import Figures, Registry
@@ -349,6 +350,29 @@ def refused(*words, schedule=False):
     with pytest.raises(UserError) as caught:
         run(*words, schedule=schedule)
     return str(caught.value)
+
+
+def test_a_kfp_behind_a_private_authority_is_asked_once_that_is_named(api, monkeypatch, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    for variable in ("SSL_CERT_FILE", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    with serving(api, tmp_path / "server.pem") as host:
+        with pytest.raises(UserError, match=r"certificate of KFP at .* is not trusted .*SSL_CERT_FILE"):
+            run("--host", host)
+        for variable in ("SSL_CERT_FILE", "AWS_CA_BUNDLE"):
+            monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
+            assert run("--host", host) == 0
+            monkeypatch.delenv(variable)
+
+
+def test_a_kfp_on_this_machine_is_asked_without_the_proxy(host, monkeypatch):
+    for variable in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+    monkeypatch.setenv("no_proxy", "")
+    assert run("--host", host) == 0
 
 
 def test_an_unreachable_host_is_one_sentence():
