@@ -31,6 +31,7 @@ STOP_TIMEOUT_SECONDS = 10.0
 # SeaweedFS takes no more data when less than 1 % of the disk is free.
 FULL_BELOW_SHARE = 0.01
 FULL_BELOW_BYTES = 64 * 1024**2
+SOCKETS = Path("/tmp")  # noqa: S108 - where SeaweedFS makes one for each port, and leaves it
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -117,7 +118,8 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     # The master keeps its election state by port; ours changes with every start, so older state is of no use.
     for stale in data.glob("m[0-9]*"):
         shutil.rmtree(stale, ignore_errors=True)
-    master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc, admin, admin_grpc = free_ports(10)
+    ports = free_ports(10)
+    master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc, admin, admin_grpc = ports
     command = [
         str(Path(sys.executable).with_name("weed")),
         "-logtostderr",
@@ -128,6 +130,7 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         f"-master.port={master}",
         f"-master.port.grpc={master_grpc}",
         "-master.telemetry=false",
+        "-disableHttp",
         f"-volume.port={volume}",
         f"-volume.port.grpc={volume_grpc}",
         f"-filer.port={filer}",
@@ -158,10 +161,13 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         yield process, f"http://{LOOPBACK}:{s3}"
     finally:
         _stop(process)
+        for port in ports:
+            for socket in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                socket.unlink(missing_ok=True)
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    # It would take AWS keys it finds as a user of its own, over ours of the same name; WEED_ ones are somebody's settings.
+    # It would take AWS keys it finds as a user of its own, over ours of the same name; WEED_ ones set what it does.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WEED_"))}
     return kept | protection(folder)
 

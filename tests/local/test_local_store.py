@@ -1,5 +1,6 @@
 """The embedded store: reachable only from this machine, one user at a time, and gone when its block ends."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -52,20 +53,27 @@ def test_no_port_takes_a_write_without_keys(tmp_path: Path, monkeypatch: pytest.
         (weed,) = weeds_of(tmp_path)
         ports = sorted({c.laddr.port for c in weed.connections("inet") if c.status == psutil.CONN_LISTEN})
         taken = []
+        paths = ("buckets/kept/a", "kept/a", "dir/assign", "submit", "vol/grow?count=1", "col/delete?collection=kept")
+        for port, method, path in itertools.product(ports, ("PUT", "POST", "DELETE"), paths):
+            try:
+                reply = httpx.request(method, f"http://127.0.0.1:{port}/{path}", content=b"theirs", trust_env=False)
+            except httpx.HTTPError:
+                continue  # a port of gRPC
+            if reply.is_success:
+                taken.append((port, method, path))
         for port in ports:
-            for method in ("PUT", "POST", "DELETE"):
-                address = f"http://127.0.0.1:{port}/buckets/kept/a"
-                try:
-                    reply = httpx.request(method, address, content=b"theirs", trust_env=False, timeout=5)
-                except httpx.HTTPError:
-                    continue  # a port of gRPC
-                if reply.is_success:
-                    taken.append((port, method, reply.status_code))
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError):
                 channel.unary_unary("/filer_pb.SeaweedFiler/Ping")(b"", timeout=2)
         assert taken == []
         assert open_store("s3://kept").get("a") == b"ours"
         assert [entry.key for entry in open_store("s3://kept").list()] == ["a"]
+
+
+def test_no_socket_stays_behind(tmp_path: Path) -> None:
+    before = set(Path("/tmp").glob("seaweedfs-*.sock"))
+    with local_store(tmp_path):
+        pass
+    assert set(Path("/tmp").glob("seaweedfs-*.sock")) <= before
 
 
 def test_a_second_run_on_the_same_folder_is_refused_with_a_sentence(tmp_path: Path) -> None:
