@@ -14,8 +14,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 from components.core.errors import UserError
 from components.core.location import Access
 
-# 12 attempts wait 16 to 31 s in all. A store that answered and then cannot be reached may be restarting, which takes a pod
-# longer than that. One that never answered is given up early.
+# 12 attempts wait 16 to 31 s in all. A store that answered and then cannot be reached may be restarting, which takes a
+# pod longer than that. One that never answered is given up early.
 ATTEMPTS = 12
 OUTAGE_SECONDS = 60.0
 FIRST_ATTEMPTS = 3

@@ -11,7 +11,7 @@ _THIS_MACHINE = ("localhost", LOOPBACK, "::1")
 def ask_loopback_directly() -> None:
     """Let every HTTP client of this process, and of those that it starts, ask this machine without a proxy.
 
-    Some read one spelling of the variable, some the other, and not all of them know that a proxy leads nowhere from here.
+    Some read one spelling of the variable and some the other, and a proxy elsewhere cannot reach what listens here.
     """
     given = [name.strip() for variable in ("no_proxy", "NO_PROXY") for name in os.environ.get(variable, "").split(",")]
     hosts = ",".join(dict.fromkeys([*filter(None, given), *_THIS_MACHINE]))
