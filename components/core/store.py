@@ -232,8 +232,10 @@ class Store:
             try:
                 result = attempt()
             except Exception as error:
-                retry = patience.after(error)
-                self.answered |= patience.answered
+                try:
+                    retry = patience.after(error)
+                finally:  # that a key is not there is an answer too
+                    self.answered |= patience.answered
                 self.count_retry(retry.kind)
                 self._abandoned.wait(retry.seconds)
             else:
