@@ -137,6 +137,7 @@ _FINETUNE = Recipe(
     learning_rate=1e-3,
     weight_decay=0.05,
     warmup_share=0.1,
+    clip_norm=5.0,
     loss="soft_labels",
     use_extra=True,
     dropout=0.2,

@@ -23,7 +23,7 @@ from components.core.pixels import decode_squashed
 from components.core.recipe import RECIPES, choose_recipe
 from components.core.shards import ShardIndex, read_images
 from components.train.loop import augment
-from components.train.loop.batches import epoch_order, share_of
+from components.train.loop.batches import epoch_batches, share_of
 from components.train.loop.optimise import class_weights, create_optimiser, learning_rate_at, losses, soft_labels
 from components.train.network.backbones import create_backbone
 from components.train.network.model import Calibration, Classes, Normalise, Served
@@ -243,15 +243,21 @@ def test_biases_are_not_decayed_and_the_backbone_may_learn_slower(name):
 @settings(max_examples=50, deadline=None)
 @given(number=st.integers(1, 200), batch=st.integers(1, 64), processes=st.integers(1, 9), seed=st.integers(0, 99))
 def test_every_sample_is_used_exactly_once_an_epoch(number, batch, processes, seed):
-    order = epoch_order(number, seed, 3)
     used: list[int] = []
-    for start in range(0, number, batch):
-        part = order[start : start + batch]
+    for part in epoch_batches(number, batch, seed, 3):
         for rank in range(processes):
             share = share_of(len(part), rank, processes)
             assert len(part[share.places]) >= 1
             used += part[share.places].tolist() if share.counted else []
     assert sorted(used) == list(range(number))
+
+
+@given(number=st.integers(1, 5000), batch=st.integers(1, 256))
+def test_no_step_of_an_epoch_is_taken_for_a_few_samples_left_over(number, batch):
+    sizes = [len(part) for part in epoch_batches(number, batch, 0, 0)]
+    assert len(sizes) == -(-number // batch)
+    assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1
 
 
 def measured(precision: str, accuracy: float, seconds: float) -> Measured:

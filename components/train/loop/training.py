@@ -20,7 +20,7 @@ from torch.nn import functional
 from components.core.errors import UserError
 from components.core.recipe import Recipe
 from components.train.loop import augment
-from components.train.loop.batches import Share, epoch_order, generator_of, mixed, prefetched, share_of
+from components.train.loop.batches import Share, epoch_batches, generator_of, mixed, prefetched, share_of
 from components.train.loop.checkpoint import Checkpoints
 from components.train.loop.distributed import Processes
 from components.train.loop.notes import StepNotes
@@ -136,8 +136,7 @@ class Training:
         size = self.recipe.size_at(epoch, self.epochs)
         with self.times.part("decode"):
             source = self.inputs.training(size)
-        order = epoch_order(len(self.inputs.train), self.seed, epoch)
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        batches = epoch_batches(len(self.inputs.train), self.batch_size, self.seed, epoch)
         shares = [share_of(len(batch), self.processes.rank, self.processes.number) for batch in batches]
         rows = [self.inputs.train.rows[batch[share.places]] for batch, share in zip(batches, shares, strict=True)]
         start, first_use = time.monotonic(), len(use.samples)
