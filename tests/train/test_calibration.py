@@ -66,6 +66,24 @@ def test_few_bins_get_a_temperature_alone_and_that_is_said() -> None:
     assert "too few" not in str(calibrate(*drawn(FEWEST_BINS)))
 
 
+@pytest.mark.parametrize(("lean", "least_gain"), [(0.0, -0.01), (0.6, 0.01), (1.0, 0.05)])
+def test_with_about_a_hundred_bins_biases_help_where_classes_lean_and_cost_little_where_none_does(
+    lean: float, least_gain: float
+) -> None:
+    gains = []
+    for seed in range(10):
+        leaning = np.random.default_rng(seed).normal(0, lean, CLASSES)
+        logits, labels = drawn(96, seed)
+        fresh, truth = drawn(4000, 1000 + seed)
+        chosen = calibrate(1.2 * logits + leaning, labels).calibration
+        alone = calibrate((1.2 * logits + leaning)[: FEWEST_BINS - 1], labels[: FEWEST_BINS - 1]).calibration
+        gains.append(
+            loss(alone.probabilities(1.2 * fresh + leaning), truth)
+            - loss(chosen.probabilities(1.2 * fresh + leaning), truth)
+        )
+    assert np.mean(gains) > least_gain
+
+
 @pytest.mark.parametrize("bins", [1, 30, 400])
 def test_calibration_seldom_does_harm_to_bins_it_never_saw(bins: int) -> None:
     fresh, truth = drawn(4000, seed=99)
