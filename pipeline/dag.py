@@ -57,6 +57,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
     def bin_counter(
         source: str = "s3://aft-vbi-pds",
         snapshot: str = "",
+        pruned: str = "",
         limit: int = DEFAULT.limit,
         max_count: int = DEFAULT.max_count,
         seed: int = DEFAULT.seed,
@@ -105,7 +106,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             place(task, "choose_recipe")
             return task
 
-        def steps(chosen: dsl.PipelineTask, state: Any, rival: Any, made_from: Any) -> Outputs:
+        def steps(chosen: dsl.PipelineTask, state: Any, rival: Any, made_from: Any, removals: Any) -> Outputs:
             ingested = ingest_metadata(
                 source=source, snapshot=state, limit=limit, max_count=max_count, seed=seed, data_uri=data_uri
             )
@@ -122,7 +123,11 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             )
             place(divided, "split")
             fetched = download(
-                source=source, splits=divided.outputs["splits"], data_uri=data_uri, max_reject_share=max_reject_share
+                source=source,
+                splits=divided.outputs["splits"],
+                data_uri=data_uri,
+                max_reject_share=max_reject_share,
+                pruned=removals,
             )
             place(fetched, "download")
             training = {
@@ -188,7 +193,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             )
 
         if placement is None:
-            return steps(choose(), snapshot, champion, run)
+            return steps(choose(), snapshot, champion, run, pruned)
         ended = summarise(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, models_uri=models_uri)
         place(ended, "summarise")
         with dsl.ExitHandler(ended, name="run"):
@@ -223,7 +228,8 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
             ).after(chosen)
             place(found, "champion")
             with dsl.If(found.outputs["news"] == CHANGED, name="changed"):
-                steps(chosen, found.outputs["snapshot"], found.outputs["version"], found.outputs["run"])
+                now = found.outputs
+                steps(chosen, now["snapshot"], now["version"], now["run"], now["pruned"])
         return None
 
     # KFP gives out nothing from within an exit handler; on a cluster the artifacts are in the run's page.

@@ -15,6 +15,7 @@ from kfp import local
 
 from components.core.errors import TERMINATION_LOG_VARIABLE, UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE
+from components.core.pruned import times_pruned
 from components.core.registry import Registry
 from components.core.run import fingerprint
 from pipeline.console import CacheNews, Console, stdout, steps_marked
@@ -48,6 +49,7 @@ def run_local(parameters: Parameters, home: Path = HOME) -> None:
             "snapshot": source.snapshot,
             "champion": Registry.open(parameters.models_uri).champion_for(run),
             "run": run,
+            "pruned": times_pruned(parameters.data_uri),
             "pipeline_image": images[PIPELINE_IMAGE],
             "train_image": images[TRAIN_IMAGE],
         }

@@ -35,6 +35,7 @@ def write_small_bundle(
     seed: int = 0,
     seen: Sequence[str] | None = None,
     training_ids_digest: str = "0" * 64,
+    data_fingerprint: str = "0" * 64,
 ) -> Bundle:
     """A bundle whose model says round(brightness / STEP - shift), the surer the larger `sharpness`.
 
@@ -60,7 +61,7 @@ def write_small_bundle(
         ),
         recipe="test",
         seed=seed,
-        data_fingerprint="0" * 64,
+        data_fingerprint=data_fingerprint,
         training_ids_digest=training_ids_digest,
     )
     return write_bundle(folder, info, files)

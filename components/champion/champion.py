@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.core.pruned import times_pruned
 from components.core.registry import Registry
 from components.core.run import CHANGED, UNCHANGED, fingerprint
 from components.core.source import Source
@@ -11,12 +12,16 @@ from components.core.source import Source
 
 @dataclass(frozen=True)
 class Found:
-    """`version` is what to compare with ("" for none), `run` the fingerprint of all that this run is made from."""
+    """`version` is what to compare with ("" for none), `run` the fingerprint of all that this run is made from.
+
+    `pruned` counts the removals of shards so far.
+    """
 
     version: str
     snapshot: str
     run: str
     news: str
+    pruned: str
 
 
 def look(given: str, snapshot: str, only_news: bool, inputs: Mapping[str, Any], models_uri: str) -> Found:
@@ -35,4 +40,5 @@ def look(given: str, snapshot: str, only_news: bool, inputs: Mapping[str, Any], 
     print(f"source: {snapshot}; in service: {current.told() if current else 'none'}", flush=True)
     if unchanged:
         print("The version in service was made from the same source, parameters and images.", flush=True)
-    return Found(version, snapshot, run, UNCHANGED if unchanged and only_news else CHANGED)
+    news = UNCHANGED if unchanged and only_news else CHANGED
+    return Found(version, snapshot, run, news, times_pruned(inputs["data_uri"]))

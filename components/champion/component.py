@@ -35,10 +35,11 @@ def champion(
     models_uri: str,
     pipeline_image: str,
     train_image: str,
-) -> NamedTuple("Found", version=str, snapshot=str, run=str, news=str):  # type: ignore[valid-type]
+) -> NamedTuple("Found", version=str, snapshot=str, run=str, news=str, pruned=str):  # type: ignore[valid-type]
     """Tell the version to compare with, the source's state, the run's fingerprint, and whether anything is new.
 
-    All that decides what a run makes is an argument, so that the fingerprint holds it.
+    All that decides what a run makes is an argument, so that the fingerprint holds it. `pruned` counts the
+    removals of shards, for download's place in the cache.
     """
     inputs = {name: value for name, value in locals().items() if name not in ("given", "snapshot", "only_news")}
     from dataclasses import astuple
@@ -49,4 +50,4 @@ def champion(
 
     with reported():
         found = look(given, snapshot, only_news, inputs, models_uri)
-    return NamedTuple("Found", version=str, snapshot=str, run=str, news=str)(*astuple(found))  # type: ignore[operator]
+    return NamedTuple("Found", version=str, snapshot=str, run=str, news=str, pruned=str)(*astuple(found))  # type: ignore[operator]

@@ -17,6 +17,8 @@ MODELS_BUCKET = "models"
 SHARDS_PREFIX = "shards/"
 STATE_PREFIX = "state/"
 INPUTS_PREFIX = "inputs/"
+INDICES_PREFIX = "indices/"
+PRUNED_KEY = "pruned.json"
 LATEST_KEY = f"{MODEL_NAME}/latest.json"
 VERSIONS_PREFIX = f"{MODEL_NAME}/versions/"
 DEPLOYMENTS_PREFIX = f"{MODEL_NAME}/deployments/"
@@ -38,6 +40,11 @@ def image_key(image_id: str) -> str:
 def shard_key(digest: str) -> str:
     """Key of a tar shard in our data bucket; `digest` is the SHA-256 of its bytes."""
     return f"{SHARDS_PREFIX}{digest}.tar"
+
+
+def index_key(digest: str) -> str:
+    """Key of a copy of a shard index, written anew whenever a run uses the index; `digest` is the index's own."""
+    return f"{INDICES_PREFIX}{digest}.json"
 
 
 def state_prefix(step: str, fingerprint: str) -> str:

@@ -92,6 +92,7 @@ def open_pixels(index: ShardIndex, size: int) -> PixelCache:
     with _locked(folder.with_suffix(".lock")):
         if not (folder / ROWS_FILE).is_file():
             _decode(index, size, folder)
+        os.utime(folder)  # a use, for whoever clears away what is old
     ids, checksums = json.loads((folder / ROWS_FILE).read_text())
     rows = {image_id: row for row, image_id in enumerate(ids)}
     return PixelCache(folder / PIXELS_FILE, size, rows, np.array(checksums, np.uint32), made_by)

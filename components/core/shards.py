@@ -9,6 +9,7 @@ from typing import IO, BinaryIO, ClassVar, cast
 from pydantic import BaseModel, ConfigDict
 
 from components.core.errors import UserError
+from components.core.layout import index_key
 from components.core.store import ObjectMissing, open_store
 from components.core.stored import Stored
 
@@ -41,6 +42,10 @@ class ShardIndex(Stored):
         shards = tuple(shards)
         digest = hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
         return cls(data_uri=data_uri, shards=shards, images=sum(shard.images for shard in shards), digest=digest)
+
+    def note_use(self) -> None:
+        """Leave a copy in the data bucket, as new as this use: what names its shards and that somebody wants them."""
+        open_store(self.data_uri).put(index_key(self.digest), self.text().encode())
 
 
 class ShardWriter:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -97,6 +98,11 @@ class Store:
 
     def _list_page(self, prefix: str, where: dict[str, str]) -> dict[str, Any]:
         return self._aws_client.list_objects_v2(Bucket=self.location.bucket, Prefix=prefix, MaxKeys=PAGE_KEYS, **where)
+
+    def now(self) -> datetime:
+        """The time by the store's clock, which is the one that says when objects were written."""
+        page = self._persist(partial(self._list_page, self._full_key(""), {}))
+        return parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def get(self, key: str) -> bytes:
         """All bytes of an object. Raises ObjectMissing, or ObjectCorrupt when they never match their checksum."""

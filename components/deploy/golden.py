@@ -37,7 +37,9 @@ def choose_golden(predictions_path: Path, index_path: Path, size: int = GOLDEN_R
         for row in read_predictions(predictions_path).query("subset == 'test'").to_dict("records")
     }
     chosen: list[GoldenRequest] = []
-    for image_id, jpeg in read_images(ShardIndex.read(index_path)):
+    index = ShardIndex.read(index_path)
+    index.note_use()
+    for image_id, jpeg in read_images(index):
         if image_id in answers:
             chosen.append(GoldenRequest(jpeg, answers[image_id]))
         if len(chosen) == min(size, len(answers)):

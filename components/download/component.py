@@ -12,11 +12,15 @@ def download(
     splits: Input[Dataset],
     data_uri: str,
     max_reject_share: float,
+    pruned: str,  # noqa: ARG001 - a part of the cache key, nothing else
     shard_index: Output[Artifact],
     rejects: Output[Dataset],
     report: Output[HTML],
 ) -> None:
-    """Fetch and check the photos of all bins of the split and pack them into shards in our bucket."""
+    """Fetch and check the photos of all bins of the split and pack them into shards in our bucket.
+
+    `pruned` changes when shards were removed: a result from before, which may name them, is not taken from the cache.
+    """
     from pathlib import Path
 
     from components.core.errors import reported

@@ -53,6 +53,7 @@ def download(
     sides = dict(zip(splits["image_id"], splits["block_subset"], strict=True))
     write_report(report_path, [photo for piece in pieces for photo in piece.photos], rejects, sides)
     index.write(index_path)
+    index.note_use()
     log.forget(pieces)  # only now: whoever is killed before goes on from them
     print(f"photos: {index.images:,}; shards: {len(index.shards)}; rejects: {_by_reason(rejects) or 'none'}")
     return index

@@ -38,7 +38,9 @@ def evaluate(bundle_folder: Path, index_path: Path, splits_path: Path, seed: int
     splits = held_out_bins(read_splits(splits_path))
     if not bundle.info.has_out_of_range:
         splits = splits[splits["subset"] == "test"]
-    predictions, mistakes = _predict(bundle, ShardIndex.read(index_path), splits.set_index("image_id"))
+    index = ShardIndex.read(index_path)
+    index.note_use()
+    predictions, mistakes = _predict(bundle, index, splits.set_index("image_id"))
     evaluation = judge(bundle, predictions, seed)
     missing = int((splits["subset"] == "test").sum()) - evaluation.n_test
     for path in (outputs.metrics, outputs.predictions, outputs.report):

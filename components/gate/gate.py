@@ -40,7 +40,9 @@ def gate(inputs: Inputs, champion: str, models_uri: str, margin: float, force: b
     compared: Comparison | Skipped | None = None
     if champion and champion != version:
         test = read_predictions(inputs.predictions).query("subset == 'test'")
-        compared = compare(test, bundle, ShardIndex.read(inputs.shard_index), Registry.open(models_uri), champion)
+        index = ShardIndex.read(inputs.shard_index)
+        index.note_use()
+        compared = compare(test, bundle, index, Registry.open(models_uri), champion)
     comparison = compared if isinstance(compared, Comparison) else None
     refusal = refusal or (refuse_by_reference(comparison) if comparison else "")
     forced = bool(refusal) and force

@@ -45,6 +45,7 @@ def prepare(job: Job, processes: Processes) -> Prepared:
     torch.manual_seed(job.seed)  # a random start has to be the same one when the run goes on
     backbone = create_backbone(recipe.backbone, job.weights)
     index = ShardIndex.read(job.shard_index)
+    index.note_use()
     cache = open_pixels(index, recipe.image_size)
     data = join(index, job.splits, cache, recipe.use_extra, job.max_count)
     if job.limit:

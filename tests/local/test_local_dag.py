@@ -6,11 +6,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from components.core.store import open_store
+from components.prune.prune import Leftover, remove
 from drawn.bins import draw_bins
+from pipeline.local_store import local_store
 
 ROOT = Path(__file__).parent.parent.parent
 # Without TUNE=true the study has one trial, which trains nothing.
@@ -110,6 +114,24 @@ def test_other_epochs_re_do_training_and_what_follows(run: Run, first: "subproce
     assert executed(third.stdout) == [
         "choose_recipe", "tune_plan", "tune_select", "train", "evaluate", "gate", "deploy"
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_after_shards_were_removed_the_same_run_fetches_its_photos_again(
+    run: Run, first: "subprocess.CompletedProcess[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = run.home  # type: ignore[attr-defined]
+    with local_store(home / "store") as store:
+        for name, value in store.environment().items():
+            monkeypatch.setenv(name, value)
+        bucket = open_store("s3://bin-counter")
+        shards = [entry.key for entry in bucket.list("shards/")]
+        remove([Leftover(key, datetime.now(UTC), keys=[key]) for key in shards], bucket)
+    monkeypatch.undo()
+    again = run("EPOCHS=3")
+    assert shards
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "download" in executed(again.stdout)
 
 
 def test_a_failed_step_ends_the_run_with_its_sentence(run: Run, first: "subprocess.CompletedProcess[str]") -> None:

@@ -121,7 +121,7 @@ def test_a_step_without_an_account_asks_without_a_token(tmp_path, capsys):
     assert "No token for KFP's API" in capsys.readouterr().out
 
 
-INPUTS = {"limit": 5, "epochs": 2, "pipeline_image": "bin-counter-pipeline:v1"}
+INPUTS = {"data_uri": "s3://bin-counter", "limit": 5, "epochs": 2, "pipeline_image": "bin-counter-pipeline:v1"}
 
 
 @pytest.fixture

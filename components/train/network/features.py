@@ -56,6 +56,7 @@ def frozen_features(
     if not path.is_file() and not _fetch(shared, key, path):
         _write(path, _compute(backbone, cache, device, precision))
         _share(shared, key, path)
+    os.utime(path)  # a use, for whoever clears away what is old
     features: NDArray[np.float32] = np.load(path)
     return features
 

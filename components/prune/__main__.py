@@ -1,0 +1,52 @@
+"""Tell what nothing refers to any more, and remove it when asked to: `make prune`, and a CronJob in manifests/store."""
+
+import argparse
+import os
+from pathlib import Path
+
+from components.core.errors import reported
+from components.core.layout import DATA_BUCKET, MODELS_BUCKET
+
+DAYS = 30.0
+REMOVE_VARIABLE = "PRUNE_REMOVE"
+
+
+def main() -> None:
+    """Read the arguments, list what can go, and remove it where that was said."""
+    parser = argparse.ArgumentParser(prog="python -m components.prune", description=__doc__)
+    parser.add_argument("--data-uri", default=f"s3://{DATA_BUCKET}", help="bucket of shards and of half-done work")
+    parser.add_argument(
+        "--models-uri", default=f"s3://{MODELS_BUCKET}", help="bucket of the versions, whose shards are kept"
+    )
+    parser.add_argument("--days", type=float, default=DAYS, help=f"keep what was used in so many days ({DAYS:g})")
+    parser.add_argument("--folder", type=Path, action="append", default=[], help="also what is old in this folder")
+    parser.add_argument(
+        "--remove",
+        action="store_true",
+        default=os.environ.get(REMOVE_VARIABLE) == "1",
+        help=f"remove it, not only tell; also by {REMOVE_VARIABLE}=1",
+    )
+    arguments = parser.parse_args()
+    with reported():
+        from components.core.registry import Registry
+        from components.core.store import open_store
+        from components.prune.prune import find_folders, find_leftovers, remove
+
+        store = open_store(arguments.data_uri)
+        found = find_leftovers(store, Registry.open(arguments.models_uri), arguments.days)
+        found += find_folders(arguments.folder, arguments.days)
+        for each in found:
+            print(each)
+        size = sum(each.size for each in found) / 1e9
+        total = f"{len(found):,} things, {size:.2f} GB, not used for {arguments.days:g} days"
+        if not found:
+            print(f"Nothing to remove: all is of a version, or was used in the last {arguments.days:g} days.")
+        elif arguments.remove:
+            remove(found, store)
+            print(f"Removed: {total}.")
+        else:
+            print(f"Would be removed: {total}. Nothing was removed; `make prune REMOVE=1` does it.")
+
+
+if __name__ == "__main__":
+    main()

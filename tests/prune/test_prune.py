@@ -1,0 +1,118 @@
+"""Clean-up: what a version or a recent run refers to stays, the rest goes, and no cached result names what is gone."""
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from components.core.errors import UserError
+from components.core.layout import INPUTS_PREFIX, SHARDS_PREFIX, STATE_PREFIX
+from components.core.pruned import times_pruned
+from components.core.registry import Registry
+from components.core.shards import Shard, ShardIndex
+from components.core.store import Store, open_store
+from components.prune.prune import find_folders, find_leftovers, remove
+from pipeline.local_store import RunningStore
+from tests.small_model import write_small_bundle
+
+
+class Place:
+    """A data bucket and a registry of their own; the clock of the store can be set ahead."""
+
+    def __init__(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.data_uri = f"s3://bin-counter/{name}"
+        self.store = open_store(self.data_uri)
+        self.registry = Registry.open(f"s3://models/{name}")
+        self.ahead = timedelta()
+        clock = Store.now
+        monkeypatch.setattr(Store, "now", lambda store: clock(store) + self.ahead)
+
+    def index(self, *names: str) -> ShardIndex:
+        shards = []
+        for name in names:
+            key = f"{SHARDS_PREFIX}{name}.tar"
+            self.store.put(key, name.encode())
+            shards.append(Shard(key=key, sha256=name, images=1, bytes=len(name)))
+        return ShardIndex.of(self.data_uri, shards)
+
+    def left_after(self, days: float) -> set[str]:
+        remove(find_leftovers(self.store, self.registry, days), self.store)
+        return {entry.key for entry in self.store.list()}
+
+
+@pytest.fixture
+def place(store_environment: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(tmp_path.name, monkeypatch)
+
+
+def test_nothing_that_was_used_lately_goes(place: Place) -> None:
+    place.index("a", "b").note_use()
+    place.store.put(f"{STATE_PREFIX}train/f/checkpoint.pt", b"half way")
+    place.store.put(f"{INPUTS_PREFIX}d/list.json", b"{}")
+    before = {entry.key for entry in place.store.list()}
+    assert find_leftovers(place.store, place.registry, 30) == []
+    assert place.left_after(30) == before
+
+
+def test_what_nobody_refers_to_any_more_goes(place: Place) -> None:
+    place.index("a").note_use()
+    place.store.put(f"{STATE_PREFIX}train/f/checkpoint.pt", b"half way")
+    place.store.put(f"{INPUTS_PREFIX}d/list.json", b"{}")
+    place.store.put("somebody/elses", b"not ours to remove")
+    place.ahead = timedelta(days=31)
+    assert place.left_after(30) == {"somebody/elses", "pruned.json"}
+
+
+def test_shards_of_a_version_stay_however_old_they_are(place: Place, tmp_path: Path) -> None:
+    learned_from, other = place.index("a", "shared"), place.index("shared", "b")
+    for index in (learned_from, other):
+        index.note_use()
+    bundle = write_small_bundle(tmp_path / "bundle", data_fingerprint=learned_from.digest)
+    place.registry.publish(bundle.folder, [])
+    place.ahead = timedelta(days=400)
+    left = place.left_after(30)
+    assert {key for key in left if key.startswith(SHARDS_PREFIX)} == {"shards/a.tar", "shards/shared.tar"}
+
+
+def test_a_result_from_before_a_removal_of_shards_is_no_longer_taken_from_the_cache(place: Place) -> None:
+    place.index("a").note_use()
+    place.store.put(f"{STATE_PREFIX}train/f/checkpoint.pt", b"half way")
+    before = times_pruned(place.data_uri)
+    assert place.left_after(30)
+    assert times_pruned(place.data_uri) == before
+    place.ahead = timedelta(days=31)
+    place.left_after(30)
+    assert times_pruned(place.data_uri) != before
+
+
+def test_what_belongs_together_goes_together_or_stays(place: Place) -> None:
+    place.store.put(f"{STATE_PREFIX}ingest_metadata/f/part-1", b"1")
+    place.store.put(f"{STATE_PREFIX}ingest_metadata/g/part-1", b"1")
+    place.ahead = timedelta(days=31)
+    leftovers = {each.name: each.keys for each in find_leftovers(place.store, place.registry, 30)}
+    assert leftovers == {
+        f"{STATE_PREFIX}ingest_metadata/{one}": [f"{STATE_PREFIX}ingest_metadata/{one}/part-1"] for one in "fg"
+    }
+
+
+@pytest.mark.parametrize("days", [0, 1.9, -3, float("nan")])
+def test_what_runs_now_is_never_old(place: Place, days: float) -> None:
+    with pytest.raises(UserError, match="give 2 or more"):
+        find_leftovers(place.store, place.registry, days)
+
+
+def test_old_folders_of_this_machine_go_and_kfps_index_stays(place: Place, tmp_path: Path) -> None:
+    for name in ("old", "new", "cache"):
+        (tmp_path / "kfp" / name).mkdir(parents=True)
+        (tmp_path / "kfp" / name / "file").write_bytes(b"12345")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "kfp" / "link").symlink_to(tmp_path / "elsewhere")
+    long_ago = (datetime.now() - timedelta(days=40)).timestamp()
+    for name in ("old", "cache", "link"):
+        os.utime(tmp_path / "kfp" / name, (long_ago, long_ago), follow_symlinks=False)
+    found = find_folders([tmp_path / "kfp", tmp_path / "absent"], 30)
+    assert [(Path(each.name).name, each.size) for each in found][1:] == [("old", 5)]
+    remove(found, place.store)
+    assert sorted(path.name for path in (tmp_path / "kfp").iterdir()) == ["cache", "new"]
+    assert (tmp_path / "elsewhere").is_dir()
