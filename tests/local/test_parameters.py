@@ -105,7 +105,7 @@ def test_every_parameter_of_a_run_is_one_of_the_dag_with_the_same_type_and_defau
     from pipeline.dag import build_pipeline
 
     signature = inspect.signature(build_pipeline().pipeline_func)
-    others = {"run", "only_news", "pipeline_image", "train_image"}  # made by the doors, never given
+    others = {"run", "pruned", "only_news", "pipeline_image", "train_image"}  # made by the doors, never given
     assert set(signature.parameters) - others == set(Parameters.model_fields) | set(ClusterParameters.model_fields)
     for name, field in Parameters.model_fields.items():
         parameter = signature.parameters[name]

@@ -65,7 +65,10 @@ def test_every_folder_that_is_applied_builds():
 
 def test_what_is_waited_for_and_asked_is_there():
     objects = overlay("local")
-    assert set(re.findall(r"job/(\S+)", "\n".join(commands()))) <= set(of_kind(objects, "Job"))
+    text = "\n".join(commands())
+    made = set(re.findall(r"create job (\S+)", text))
+    assert set(re.findall(r"\bcronjob/(\S+)", text)) == set(of_kind(objects, "CronJob"))
+    assert set(re.findall(r"\bjob/(\S+)", text)) <= set(of_kind(objects, "Job")) | made
     assert (
         set(re.findall(r"kubectl -n (bin-counter) ", README)) == {"bin-counter"} <= set(of_kind(objects, "Namespace"))
     )
