@@ -30,6 +30,8 @@ def main() -> None:
         epilog="parameters:\n" + parameters_table(Door.PIPELINE),
     )
     run.add_argument("assignments", nargs="*", metavar="NAME=value", help="a parameter of the pipeline")
+    check = commands.add_parser("check", help="say what a folder of photos holds, before anything is loaded")
+    check.add_argument("assignments", nargs="*", metavar="NAME=value", help="SOURCE and what divides the bins")
     commands.add_parser("parameters", help="print every parameter: what it takes, its default, where it may be used")
     for name, (_, summary) in CLUSTER_COMMANDS.items():
         command = commands.add_parser(name, help=summary)
@@ -48,6 +50,11 @@ def main() -> None:
         # Imported late: kfp takes seconds to import, and a mistake in the parameters should show at once.
         from pipeline.inputs import check_inputs
 
+        if arguments.command == "check":
+            from pipeline.check import check_folder
+
+            check_folder(parameters)
+            return
         check_inputs(parameters)
         from pipeline.local import run_local
 

@@ -54,7 +54,7 @@ def run_local(parameters: Parameters, home: Path = HOME) -> None:
             "train_image": images[TRAIN_IMAGE],
         }
         outputs = _run_dag(arguments, home / "kfp")
-        results = collect_results(outputs, home, source.uri)
+        results = collect_results(outputs, home, source)
         print_summary(results, Registry.open(parameters.models_uri).serving())
 
 

@@ -1,5 +1,6 @@
 """The folder of results that a local run leaves, and the lines it ends with."""
 
+import json
 import os
 import re
 import shutil
@@ -12,8 +13,11 @@ import pandas as pd
 from kfp import dsl
 
 from components.core.layout import image_key, metadata_key
+from components.core.source import Source
 from components.core.store import open_store
 from components.core.verdict import Verdict
+from pipeline.source import PreparedSource
+from pipeline.source.photos import COLUMNS
 
 REPORTS = {
     "report": "report.html",
@@ -41,10 +45,10 @@ class Results:
     photos: list[Path]
 
 
-def collect_results(outputs: dict[str, object], home: Path, source: str) -> Results:
+def collect_results(outputs: dict[str, object], home: Path, source: PreparedSource) -> Results:
     """Copy a run's outputs into a folder of their own and point `home`/latest to it when it is whole.
 
-    `source` is the address of the bins; a photo of a test bin for each count comes along, to try the endpoint with.
+    A photo of a test bin for each count comes along from the source, to try the endpoint with.
     """
     folder = _new_folder(home / "runs")
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
@@ -53,7 +57,9 @@ def collect_results(outputs: dict[str, object], home: Path, source: str) -> Resu
         shutil.copyfile(_path(outputs[output]), fresh / name)
     shutil.copytree(_path(outputs["bundle"]), fresh / "model")
     rejects = collect_rejects({name: _path(outputs[name]) for name in (*REJECTS, "split_lists")})
-    rejects.to_csv(fresh / "rejects.csv", index=False)
+    with_names(rejects, source).to_csv(fresh / "rejects.csv", index=False)
+    if source.photos:
+        table_of_bins(fresh, _path(outputs["split_lists"]), source).to_csv(fresh / "bins.csv", index=False)
     photos = copy_photos(fresh, source)
     fresh.rename(folder)
     _point_latest(home, folder)
@@ -70,6 +76,40 @@ def collect_rejects(outputs: Mapping[str, Path]) -> pd.DataFrame:
     )
     order = ("ingest_metadata", "split", "download")
     return pd.concat([tables[step].assign(step=step) for step in order], ignore_index=True)
+
+
+def with_names(rejects: pd.DataFrame, source: PreparedSource) -> pd.DataFrame:
+    """The same, with what was passed over while a folder was loaded, and what its owner calls each photo."""
+    names = {photo.image_id: photo.file for photo in source.photos}
+    told = rejects.assign(file=rejects["key"].map(lambda key: names.get(Path(key).stem, "")))
+    loaded = [("", why, "", "load", name) for name, why in source.skipped.rows()]
+    return pd.concat([pd.DataFrame(loaded, columns=told.columns, dtype=object), told], ignore_index=True)
+
+
+def table_of_bins(folder: Path, lists: Path, source: PreparedSource) -> pd.DataFrame:
+    """A row a photo of a folder: its own name, what its table says, the subset, and for test bins what the model says.
+
+    `subset` is empty where it was left out, which rejects.csv tells why.
+    """
+    rows = [
+        {"file": photo.file, "id": photo.image_id, "count": photo.row.count}
+        | {name: getattr(photo.row, name) for name in COLUMNS}
+        for photo in source.photos
+    ]
+    subsets = {
+        Path(entry).stem: subset
+        for subset in ("train", "validation", "test")
+        for entries in json.loads((lists / f"{subset}.json").read_text()).values()
+        for entry in entries
+    }
+    predictions = pd.read_parquet(folder / REPORTS["predictions"])
+    said = predictions[["image_id", "subset", "count", "expected_count", "out_of_range"]]
+    said = said.rename(columns={"image_id": "id", "count": "model_says", "subset": "judged_as"})
+    bins = pd.DataFrame(rows).merge(said, on="id", how="left")
+    bins["model_says"] = bins["model_says"].astype("Int64")
+    subset = bins["id"].map(subsets).fillna(bins.pop("judged_as")).fillna("")
+    bins.insert(3, "subset", subset)
+    return bins
 
 
 def remove_old_runs(home: Path) -> None:
@@ -110,13 +150,14 @@ def print_summary(results: Results, serving: str) -> None:
     print(f"Next: `make serve`, then in a second terminal `make predict IMAGE={photo}`.")
 
 
-def copy_photos(folder: Path, source: str) -> list[Path]:
-    """Write a test photo of each count as photos/<image_id>.jpg; returns their places inside `folder`."""
+def copy_photos(folder: Path, source: PreparedSource) -> list[Path]:
+    """Write a test photo of each count into photos/, under its own name; returns their places inside `folder`."""
     predictions = pd.read_parquet(folder / REPORTS["predictions"])
     chosen = predictions[predictions["subset"] == "test"].groupby("quantity")["image_id"].first()
-    store = open_store(source)
+    store = open_store(Source.parse(source.uri).photo_bucket())
+    names = {photo.image_id: photo.file for photo in source.photos}
     (folder / "photos").mkdir()
-    places = [Path("photos") / f"{image_id}.jpg" for image_id in chosen]
+    places = [Path("photos") / Path(names.get(image_id, f"{image_id}.jpg")).name for image_id in chosen]
     for image_id, place in zip(chosen, places, strict=True):
         (folder / place).write_bytes(store.get(image_key(image_id)))
     return places

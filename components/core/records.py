@@ -28,6 +28,7 @@ RECORDS_SCHEMA = pa.schema(
         ("weight", pa.float32()),  # pounds, all items together; null where any is unknown
         ("volume", pa.float32()),  # cubic inches, likewise
         ("group", pa.string()),  # what the split must keep together; empty where the source does not say
+        ("file", pa.string()),  # what its owner calls the photo; empty where that is its id
     ]
 )
 SPLITS_SCHEMA = pa.schema(
@@ -38,6 +39,7 @@ SPLITS_SCHEMA = pa.schema(
         ("subset", pa.string()),
         # The subset of the bin's block: the same as `subset`, and for extra bins the side they may be used on.
         ("block_subset", pa.string()),
+        ("file", pa.string()),  # as in RECORDS_SCHEMA
     ]
 )
 REJECTS_SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
@@ -60,6 +62,7 @@ class Record:
     weight: float | None = None
     volume: float | None = None
     group: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ def iterate_rejects(path: str | Path) -> Iterator[Reject]:
 
 def write_splits(path: str | Path, splits: pd.DataFrame) -> None:
     """Write the split; columns as in SPLITS_SCHEMA."""
+    splits = splits if "file" in splits else splits.assign(file="")
     table = pa.Table.from_pandas(splits, SPLITS_SCHEMA, preserve_index=False).replace_schema_metadata(None)
     with written_whole(path) as partial:
         pq.write_table(table, partial, compression="zstd")

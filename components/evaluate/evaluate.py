@@ -94,6 +94,7 @@ def _table(batch: PredictedBatch, bins: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "image_id": batch.image_ids,
+            "file": [file or image_id for file, image_id in zip(known["file"], batch.image_ids, strict=True)],
             "quantity": known["quantity"].to_numpy(),
             "subset": known["subset"].to_numpy(),
             "count": prediction.counts,
@@ -109,6 +110,6 @@ def _mistakes(batch: PredictedBatch, table: pd.DataFrame) -> list[Mistake]:
     quantity, count = table["quantity"].to_numpy(), table["count"].to_numpy()
     wrong = (table["subset"] == "test").to_numpy() & (count != quantity)
     return [
-        Mistake(float(confidence[row]), batch.image_ids[row], int(quantity[row]), int(count[row]), batch.jpegs[row])
+        Mistake(float(confidence[row]), table["file"][row], int(quantity[row]), int(count[row]), batch.jpegs[row])
         for row in np.flatnonzero(wrong)
     ]

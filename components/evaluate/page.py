@@ -17,7 +17,7 @@ class Mistake:
     """A test bin that was counted wrong, and how sure the model was of it."""
 
     confidence: float
-    image_id: str
+    file: str
     quantity: int
     count: int
     jpeg: bytes
@@ -54,7 +54,7 @@ def write_page(
         report.heading("Surest mistakes")
         report.text("Wrong, and most sure of it: a hidden item, a wrong record, or something to learn from.")
         report.gallery(
-            Photo(one.jpeg, f"{one.image_id}: holds {one.quantity}, said {one.count} ({one.confidence:.0%} sure)")
+            Photo(one.jpeg, f"{one.file}: holds {one.quantity}, said {one.count} ({one.confidence:.0%} sure)")
             for one in mistakes
         )
     report.heading("Can its probabilities be believed?")

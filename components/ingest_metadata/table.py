@@ -16,7 +16,16 @@ from components.core.layout import IMAGE_ID
 from components.core.place import local_file
 from components.core.reasons import Reason
 from components.core.records import Record, Reject
-from components.core.tables import Column, json_elements, object_row, opened, read_rows, spelled_number, told_of
+from components.core.tables import (
+    Column,
+    as_text,
+    json_elements,
+    object_row,
+    opened,
+    read_rows,
+    spelled_number,
+    told_of,
+)
 from components.ingest_metadata.parse import BadMetadata, checked_quantity
 from components.ingest_metadata.sample import draw_sample
 
@@ -24,6 +33,7 @@ COLUMNS = (
     Column(("image_id", "id", "image")),
     Column(("quantity", "expected_quantity", "count")),
     Column(("bin", "group"), needed=False),
+    Column(("file",), needed=False),
 )
 BATCH = 10_000
 
@@ -40,7 +50,8 @@ def read_table(source: str, limit: int = 0, seed: int = 0) -> Iterator[list[Reco
             staged.execute("PRAGMA synchronous = OFF")
             staged.execute("PRAGMA journal_mode = OFF")
             staged.execute(
-                "CREATE TABLE bins (image_id TEXT PRIMARY KEY, quantity INTEGER, together TEXT) WITHOUT ROWID"
+                "CREATE TABLE bins "
+                "(image_id TEXT PRIMARY KEY, quantity INTEGER, together TEXT, file TEXT) WITHOUT ROWID"
             )
             staged.execute("BEGIN")
             for number, row in enumerate(_rows(path), start=1):
@@ -49,11 +60,11 @@ def read_table(source: str, limit: int = 0, seed: int = 0) -> Iterator[list[Reco
                     yield [reject]
             staged.execute("COMMIT")
             admits = draw_sample(_staged_ids(staged), limit, seed).admission() if limit else None
-            rows = staged.execute("SELECT image_id, quantity, together FROM bins ORDER BY image_id")
+            rows = staged.execute("SELECT image_id, quantity, together, file FROM bins ORDER BY image_id")
             while batch := rows.fetchmany(BATCH):
                 yield [
-                    Record(image_id, quantity, group=group)
-                    for image_id, quantity, group in batch
+                    Record(image_id, quantity, group=group, file=file)
+                    for image_id, quantity, group, file in batch
                     if admits is None or admits(image_id)
                 ]
 
@@ -70,8 +81,7 @@ def _local(source: str, folder: Path) -> Path:
 
 
 def _stage(staged: sqlite3.Connection, number: int, row: tuple[object, ...]) -> Reject | None:
-    image_id, quantity, group = row
-    together = "" if group is None else str(group).strip()
+    image_id, quantity, group, file = row
     place = f"row {number}"
     if not isinstance(image_id, str) or not IMAGE_ID.fullmatch(image_id):
         return Reject(place, Reason.BAD_ID, f"the id {str(image_id)[:60]!r} is not 1 to 12 digits as text")
@@ -79,13 +89,18 @@ def _stage(staged: sqlite3.Connection, number: int, row: tuple[object, ...]) -> 
         checked = checked_quantity(spelled_number(quantity))
     except BadMetadata as error:
         return Reject(place, error.reason, f"id {image_id}: {error}")
-    if staged.execute("INSERT OR IGNORE INTO bins VALUES (?, ?, ?)", (image_id, checked, together)).rowcount == 0:
+    if (
+        staged.execute(
+            "INSERT OR IGNORE INTO bins VALUES (?, ?, ?, ?)", (image_id, checked, as_text(group), as_text(file))
+        ).rowcount
+        == 0
+    ):
         return Reject(place, Reason.DUPLICATE_ID, f"id {image_id} stands in an earlier row")
     return None
 
 
 def _rows(path: Path) -> Iterator[tuple[object, ...]]:
-    """Id, quantity and group of each row; of a JSON array also of the challenge's pairs.
+    """Id, quantity, group and file of each row; of a JSON array also of the challenge's pairs.
 
     The challenge (silverbottlep/abid_challenge) writes [index, quantity], where index 0 is the bin 00001.
     """
@@ -95,6 +110,6 @@ def _rows(path: Path) -> Iterator[tuple[object, ...]]:
     with told_of(path), opened(path) as file:
         for element in json_elements(file):
             if isinstance(element, list) and len(element) == 2 and type(element[0]) is int and element[0] >= 0:
-                yield f"{element[0] + 1:05d}", element[1], None
+                yield f"{element[0] + 1:05d}", element[1], None, None
             else:
                 yield object_row(element, COLUMNS)

@@ -55,7 +55,7 @@ def divide(records: pd.DataFrame, options: SplitOptions, given: Mapping[str, lis
     subsets without a list are then drawn from blocks that no list touches, free of its contents. Where the hash would
     leave a subset of few units empty, units are ranked instead. Raises UserError when no way gives each subset a bin.
     """
-    columns = ["image_id", "quantity", "contents", *(["group"] if "group" in records else [])]
+    columns = ["image_id", "quantity", "contents", *(name for name in ("group", "file") if name in records)]
     bins = records[columns].sort_values("image_id", ignore_index=True)
     eligible = bins["quantity"].between(1, options.max_count)
     units = _units(bins)
@@ -105,7 +105,7 @@ def _divide_by(
     _leave_out_edges(bins["image_id"], units, drawn, reasons, listed, rule, place)
     _leave_out_shared(bins["contents"], drawn, reasons, listed)
     kept = reasons == ""
-    splits = bins.loc[kept, ["image_id", "quantity", "contents"]].assign(
+    splits = bins.loc[kept, [name for name in bins if name != "group"]].assign(
         subset=drawn.where(eligible, "extra")[kept], block_subset=drawn[kept]
     )
     missing = sorted(place.keys() - set(bins["image_id"]))

@@ -4,7 +4,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,7 +16,8 @@ from components.core.place import is_address
 from components.core.source import Source
 from components.core.store import Store, open_store
 from drawn.bins import DEFAULT_COUNT, draw_bins, generator_digest
-from pipeline.source.folder import FolderSource
+from pipeline.source.folder import FolderSource, Skipped, has_layout
+from pipeline.source.photos import TABLE_KEY, CountedPhoto, PhotoFolder
 
 GENERATED = "generated"
 # Written last: a prefix without it is a fill that was interrupted.
@@ -30,6 +31,8 @@ class PreparedSource:
 
     uri: str
     snapshot: str
+    skipped: Skipped = field(default_factory=Skipped)
+    photos: tuple[CountedPhoto, ...] = ()  # of a folder whose photos have names of their own
 
 
 def check_source(source: str) -> None:
@@ -37,7 +40,7 @@ def check_source(source: str) -> None:
     if is_address(source):
         Location.parse(source)
     elif source != GENERATED:
-        FolderSource.open(Path(source))
+        open_folder(source)
 
 
 def prepare_source(source: str, seed: int = 0, count: int = DEFAULT_COUNT) -> PreparedSource:
@@ -52,11 +55,30 @@ def prepare_source(source: str, seed: int = 0, count: int = DEFAULT_COUNT) -> Pr
     if source == GENERATED:
         snapshot = _digest(GENERATED, generator_digest(), str(seed), str(count))
         return _filled(f"{GENERATED}-{snapshot}", drawn_files(count, seed), 2 * count, "drawing bins")
-    folder = FolderSource.open(Path(source))
+    folder = open_folder(source)
     prepared = _filled(f"folder-{folder.snapshot()}", folder.files(), None, f"loading {source}")
     for line in folder.skipped.told():
         print(f"skipped {line}")
-    return prepared
+    if isinstance(folder, PhotoFolder):
+        with_table = f"{prepared.uri}#{prepared.uri}/{TABLE_KEY}"
+        return PreparedSource(with_table, prepared.snapshot, folder.skipped, tuple(folder.photos))
+    return replace(prepared, skipped=folder.skipped)
+
+
+def open_folder(source: str) -> FolderSource | PhotoFolder:
+    """A folder in the dataset's layout, or one of photos with a table, which `folder#table` names where there are more.
+
+    Raises UserError when it is missing or neither.
+    """
+    name, _, table = source.partition("#")
+    folder = Path(source if Path(source).is_dir() else name)
+    if not folder.is_dir() or has_layout(folder):
+        return FolderSource.open(folder)
+    if not table or folder == Path(source):
+        return PhotoFolder.open(folder)
+    if not (folder / table).is_file():
+        raise UserError(f"SOURCE={source}: there is no table {folder / table}; check its name.")
+    return PhotoFolder.open(folder, folder / table)
 
 
 def fill(store: Store, files: Iterable[tuple[str, bytes]], total: int | None = None, title: str = "filling") -> int:

@@ -54,6 +54,10 @@ class Skipped:
     def __len__(self) -> int:
         return sum(map(len, self.names.values()))
 
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Every name with its reason."""
+        return ((name, why) for why, names in self.names.items() for name in names)
+
     def told(self) -> Iterator[str]:
         """A line for each reason, with the first names."""
         for why, names in self.names.items():
@@ -172,6 +176,12 @@ _BROKEN = (
     NotImplementedError,
     RuntimeError,
 )
+
+
+def has_layout(folder: Path) -> bool:
+    """Whether a folder holds one half of the dataset's layout at least."""
+    names = (prefix.rstrip("/") for prefix in (METADATA_PREFIX, IMAGES_PREFIX))
+    return any((folder / f"{name}{suffix}").exists() for name in names for suffix in ("", *ARCHIVE_SUFFIXES))
 
 
 def _find(folder: Path, name: str) -> Path:

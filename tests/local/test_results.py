@@ -9,6 +9,7 @@ from components.core.records import Reject, write_rejects
 from components.core.store import open_store
 from pipeline.local_store import RunningStore
 from pipeline.results import REPORTS, RUNS_KEPT, collect_rejects, copy_photos, remove_old_runs
+from pipeline.source import PreparedSource
 
 
 def test_one_test_photo_of_each_count_comes_along(tmp_path: Path, store_environment: RunningStore) -> None:
@@ -18,7 +19,7 @@ def test_one_test_photo_of_each_count_comes_along(tmp_path: Path, store_environm
     source = open_store("s3://bin-source/results")
     for image_id, _, _ in bins:
         source.put(image_key(image_id), f"photo of {image_id}".encode())
-    places = copy_photos(tmp_path, "s3://bin-source/results")
+    places = copy_photos(tmp_path, PreparedSource("s3://bin-source/results", "snapshot"))
     assert [place.name for place in places] == ["1044.jpg", "01044.jpg"]
     assert [(tmp_path / place).read_text() for place in places] == ["photo of 1044", "photo of 01044"]
 
