@@ -6,8 +6,9 @@ SETTINGS += MODEL PORT IMAGE PORT_GRPC
 export MODEL PORT IMAGE PORT_GRPC
 
 .PHONY: serve
-serve: $(VENV)/ready ## the KServe endpoint on the newest model until Ctrl-C; MODEL, PORT
-	@exec $(BIN)/python -m components.serve --model_dir "$$MODEL" --http_port "$$PORT" --grpc_port "$$PORT_GRPC"
+serve: $(VENV)/ready ## the endpoint on the version in service, until Ctrl-C; VERSION=… another one, MODEL=… a folder; PORT
+	@exec $(BIN)/python -m pipeline.serve --port "$$PORT" --port-grpc "$$PORT_GRPC" \
+	  $(call option,--version,VERSION) $(call option,--model,MODEL)
 
 .PHONY: predict
 predict: ## ask the running endpoint: make predict IMAGE=bin.jpg

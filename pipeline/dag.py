@@ -175,6 +175,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
                     models_uri=models_uri,
                     target=target,
                     options=deploy_options,
+                    source=source,
                 )
                 place(deployed, "deploy")
             return Outputs(

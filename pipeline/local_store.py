@@ -19,6 +19,7 @@ import httpx
 
 from components.core.buckets import make_buckets_with_keys
 from components.core.errors import UserError
+from components.core.files import write_whole
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET, SOURCE_BUCKET
 from components.core.ports import LOOPBACK, free_ports
 from pipeline.store_keys import protection
@@ -26,6 +27,7 @@ from pipeline.store_keys import protection
 # Where a local run keeps everything: the store, the cache, the results.
 HOME = Path(os.environ.get("BIN_COUNTER_HOME", ".local"))
 REGION = "us-east-1"
+ADDRESS_FILE = "address"  # in the store's folder, while it runs
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
 # SeaweedFS takes no more data when less than 1 % of the disk is free.
@@ -75,8 +77,40 @@ def local_store(
         _wait_until_healthy(process, endpoint, folder / "weed.log")
         store = RunningStore(endpoint, access_key, secret_key)
         make_buckets_with_keys(buckets, endpoint, REGION, access_key, secret_key)
+        # While it runs others may ask it too: `make models`, `make rollback`, `make serve`.
+        write_whole(folder / ADDRESS_FILE, endpoint)
+        stack.callback((folder / ADDRESS_FILE).unlink, missing_ok=True)
         with _told_when_full(folder):
             yield store
+
+
+@contextmanager
+def store_of(folder: Path) -> Iterator[RunningStore]:
+    """The store on `folder` for the length of the block: one of our own, or that of a run that is going on.
+
+    Raises UserError when there is none yet, or none that answers.
+    """
+    if not (folder / "s3.json").is_file():
+        raise UserError(
+            f"There is no store in {folder} yet; run `make pipeline` first, or set AWS_ENDPOINT_URL to another."
+        )
+    running = _running(folder)
+    if running is not None:
+        yield running
+        return
+    with local_store(folder) as store:
+        yield store
+
+
+def _running(folder: Path) -> RunningStore | None:
+    """The store that another process runs on the folder, if it answers."""
+    try:
+        endpoint = (folder / ADDRESS_FILE).read_text()
+        if not httpx.get(f"{endpoint}/healthz", timeout=1.0, trust_env=False).is_success:
+            return None
+    except (OSError, httpx.HTTPError, httpx.InvalidURL):
+        return None
+    return RunningStore(endpoint, *_credentials(folder / "s3.json"))
 
 
 @contextmanager

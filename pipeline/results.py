@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Mapping
@@ -144,10 +145,17 @@ def print_summary(results: Results, serving: str) -> None:
         print(f"Deployed: version {serving}.")
     else:
         print(f"Not deployed: {results.verdict.reason}")
+        print(f"Version {serving} stays in service." if serving else "No version is in service.")
     shown = _shown(results.folder.parent.parent / "latest")
     print(f"\nResults in {shown}: report.html, metrics.json, rejects.csv ({results.rejects} left out), model/, photos/")
     photo = shown / results.photos[0] if results.photos else "bin.jpg"
-    print(f"Next: `make serve`, then in a second terminal `make predict IMAGE={photo}`.")
+    # What the gate refused is served only where it is asked for.
+    serve = "make serve" if serving else f"make serve MODEL={_quoted(shown / 'model')}"
+    print(f"Next: `{serve}`, then in a second terminal `make predict IMAGE={_quoted(photo)}`.")
+
+
+def _quoted(path: Path | str) -> str:
+    return shlex.quote(str(path))
 
 
 def copy_photos(folder: Path, source: PreparedSource) -> list[Path]:

@@ -1,6 +1,7 @@
 """Run a command on the store of this machine: `python -m pipeline.with_store COMMAND …`.
 
-With AWS_ENDPOINT_URL set it runs on that store instead; without, the embedded one is started for as long as it takes.
+With AWS_ENDPOINT_URL set it runs on that store instead; without, on that of a run that is going on, or else the
+embedded one is started for as long as it takes.
 """
 
 import os
@@ -8,8 +9,8 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from components.core.errors import UserError, reported
-from pipeline.local_store import HOME, local_store
+from components.core.errors import reported
+from pipeline.local_store import HOME, store_of
 
 
 def run_with_store(command: list[str]) -> int:
@@ -17,12 +18,7 @@ def run_with_store(command: list[str]) -> int:
     environment = dict(os.environ)
     with ExitStack() as stack:
         if not environment.get("AWS_ENDPOINT_URL"):
-            folder = HOME / "store"
-            if not folder.is_dir():
-                raise UserError(
-                    f"There is no store in {folder} yet; run `make pipeline` first, or set AWS_ENDPOINT_URL to another."
-                )
-            environment |= stack.enter_context(local_store(folder)).environment()
+            environment |= stack.enter_context(store_of(HOME / "store")).environment()
         return subprocess.run(command, env=environment, check=False).returncode
 
 

@@ -49,7 +49,8 @@ class Figures(BaseModel):
 class Deployment(Stored):
     """The record of one change of the version in service.
 
-    `champion` is the version it was compared with ("" for none), `run` the fingerprint of the run's inputs.
+    `champion` is the version it was compared with ("" for none), `run` the fingerprint of the run's inputs, `source`
+    the address of the bins it was trained on ("" where that was not recorded), `forced` whether the gate was overruled.
     """
 
     what: ClassVar[str] = "a record of a deployment"
@@ -62,6 +63,8 @@ class Deployment(Stored):
     target: str = ""
     deployed_at: str
     figures: Figures | None = None
+    source: str = ""
+    forced: bool | None = None  # not known of what older versions recorded
 
     def told(self) -> str:
         """The version with its figures, for people."""
@@ -200,7 +203,15 @@ class Registry:
         return [self._record(number) for number in self._numbers()]
 
     def advance(
-        self, before: Deployment | None, version: str, champion: str, run: str, target: str, figures: Figures | None
+        self,
+        before: Deployment | None,
+        version: str,
+        champion: str,
+        run: str,
+        target: str,
+        figures: Figures | None,
+        source: str = "",
+        forced: bool | None = None,
     ) -> Deployment:
         """Put `version` into service, provided that `before` is still the newest deployment.
 
@@ -214,6 +225,8 @@ class Registry:
             target=target,
             deployed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             figures=figures,
+            source=source,
+            forced=forced,
         )
         try:
             self.store.create(deployment_key(record.number), record.text().encode())

@@ -12,10 +12,17 @@ def main() -> None:
     arguments = _parser().parse_args()
     with reported():
         from components.deploy.deploy import Inputs, deploy, open_target, roll_back
+        from components.deploy.export import export_version, fetch_version
         from components.deploy.models import print_models
 
         if arguments.command == "models":
             print_models(arguments.models_uri)
+            return
+        if arguments.command == "fetch":
+            print(fetch_version(arguments.models_uri, arguments.version, arguments.folder))
+            return
+        if arguments.command == "export":
+            print(export_version(arguments.models_uri, arguments.version, arguments.folder))
             return
         target = open_target(arguments.target, arguments.options)
         if arguments.command == "rollback":
@@ -38,7 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     back = commands.add_parser("rollback", help="put an earlier version back into service, checked like a new one")
     back.add_argument("version", help="twelve hex digits, see `models`")
     models = commands.add_parser("models", help="list the versions with their figures, and which one serves")
-    for command in (step, back, models):
+    fetch = commands.add_parser("fetch", help="copy a version into a folder and print where it lies")
+    export = commands.add_parser("export", help="the same with a model card, to give away")
+    for command, folder in ((fetch, Path("served")), (export, Path("build/models"))):
+        command.add_argument(
+            "version", nargs="?", default="", help="twelve hex digits; the one in service if not given"
+        )
+        command.add_argument("--folder", type=Path, default=folder, help="the version gets a folder of its own in it")
+    for command in (step, back, models, fetch, export):
         command.add_argument("--models-uri", default=f"s3://{MODELS_BUCKET}", help="bucket of the model versions")
     for command in (step, back):
         command.add_argument("--target", choices=["local", "kserve"], default="local", help="where it is to run")

@@ -16,6 +16,7 @@ def deploy(
     models_uri: str,
     target: str,
     options: str,
+    source: str,
     deployment: Output[Artifact],
 ) -> None:
     """Publish the model as a new version and put it into service, checked with test photos first."""
@@ -26,5 +27,5 @@ def deploy(
 
     with reported():
         inputs = Inputs(Path(bundle.path), Path(predictions.path), Path(shard_index.path), Path(verdict.path))
-        record = deploy(inputs, models_uri, open_target(target, options), run)
+        record = deploy(inputs, models_uri, open_target(target, options), run, source)
         Path(deployment.path).write_text(record.model_dump_json(indent=2) + "\n")

@@ -22,12 +22,12 @@ class Inputs:
     verdict: Path
 
 
-def deploy(inputs: Inputs, models_uri: str, target: Target, run: str = "") -> Deployment:
+def deploy(inputs: Inputs, models_uri: str, target: Target, run: str = "", source: str = "") -> Deployment:
     """Publish the bundle and put it into service on `target`, as the gate's verdict allows.
 
-    `run` names all that the run was made from, and is recorded. Running it again changes nothing. Raises UserError,
-    with everything as it was, when the verdict is against it, when another model went into service since the gate
-    compared, or when the new server is not ready or answers wrongly.
+    `run` names all that the run was made from, `source` where its bins are; both are recorded. Running it again changes
+    nothing. Raises UserError, with everything as it was, when the verdict is against it, when another model went into
+    service since the gate compared, or when the new server is not ready or answers wrongly.
     """
     verdict = Verdict.read(inputs.verdict)
     version = bundle_version(inputs.bundle)
@@ -45,8 +45,9 @@ def deploy(inputs: Inputs, models_uri: str, target: Target, run: str = "") -> De
         )
     golden = choose_golden(inputs.predictions, inputs.shard_index)
     registry.publish(inputs.bundle, golden)
+    candidate = Candidate(registry, version, golden)
     return put_into_service(
-        Candidate(registry, version, golden), target, before, verdict.champion, verdict.figures, run
+        candidate, target, before, verdict.champion, verdict.figures, run, source=source, forced=verdict.forced
     )
 
 
@@ -55,10 +56,15 @@ def roll_back(models_uri: str, target: Target, version: str) -> Deployment:
     registry = Registry.open(models_uri)
     registry.info(version)
     before = registry.current()
-    known = [record.figures for record in registry.deployments() if record.version == version and record.figures]
+    known = [record for record in registry.deployments() if record.version == version and record.figures]
     candidate = Candidate(registry, version, registry.golden(version))
     champion = before.version if before else ""
-    return put_into_service(candidate, target, before, champion, known[-1] if known else None)
+    if not known:
+        return put_into_service(candidate, target, before, champion, None)
+    earlier = known[-1]
+    return put_into_service(
+        candidate, target, before, champion, earlier.figures, source=earlier.source, forced=earlier.forced
+    )
 
 
 def put_into_service(
@@ -68,6 +74,9 @@ def put_into_service(
     champion: str,
     figures: Figures | None,
     run: str = "",
+    *,
+    source: str = "",
+    forced: bool | None = None,
 ) -> Deployment:
     """Roll a published version out and record it; `before` is the deployment it replaces."""
     with target.rollout(candidate) as where:
@@ -75,7 +84,9 @@ def put_into_service(
             candidate.registry.write_latest()
             print(f"deploy: version {candidate.version} is in service already ({where})", flush=True)
             return before
-        record = candidate.registry.advance(before, candidate.version, champion, run, target.name, figures)
+        record = candidate.registry.advance(
+            before, candidate.version, champion, run, target.name, figures, source, forced
+        )
         print(f"deploy: version {candidate.version} is in service ({where})", flush=True)
         return record
 
