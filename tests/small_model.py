@@ -97,7 +97,14 @@ def write_small_data(folder: Path, bins: int = 120, data_uri: str = "s3://bin-co
     block = ["train" if place < 2 * bins // 3 else "test" for place in range(bins)]
     subset = [part if 1 <= quantity <= 5 else "extra" for part, quantity in zip(block, quantities, strict=True)]
     splits = pd.DataFrame(
-        {"image_id": ids, "quantity": quantities, "contents": ids, "subset": subset, "block_subset": block}
+        {
+            "image_id": ids,
+            "quantity": quantities,
+            "contents": ids,
+            "subset": subset,
+            "block_subset": block,
+            "product_list": "",
+        }
     )
     write_splits(folder / "splits.parquet", splits)
     return SmallData(folder / "index.json", folder / "splits.parquet")

@@ -29,6 +29,7 @@ RECORDS_SCHEMA = pa.schema(
         ("volume", pa.float32()),  # cubic inches, likewise
         ("group", pa.string()),  # what the split must keep together; empty where the source does not say
         ("file", pa.string()),  # what its owner calls the photo; empty where that is its id
+        ("product_list", pa.string()),  # the products as `BinRecord.encoded` writes them; empty where they are unknown
     ]
 )
 SPLITS_SCHEMA = pa.schema(
@@ -40,6 +41,7 @@ SPLITS_SCHEMA = pa.schema(
         # The subset of the bin's block: the same as `subset`, and for extra bins the side they may be used on.
         ("block_subset", pa.string()),
         ("file", pa.string()),  # as in RECORDS_SCHEMA
+        ("product_list", pa.string()),  # as in the records
     ]
 )
 REJECTS_SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
@@ -63,6 +65,7 @@ class Record:
     volume: float | None = None
     group: str = ""
     file: str = ""
+    product_list: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from components.core.contents import CENTIMETRES, KILOGRAMS, SIDES, BinRecord, Product, sorted_sides
 from components.core.reasons import Reason
 from components.core.records import Record
 
@@ -39,6 +40,7 @@ def parse_metadata(image_id: str, data: bytes) -> Record:
     if not isinstance(contents, dict):
         raise BadMetadata(Reason.BAD_CONTENTS, f"{CONTENTS_FIELD} is not an object")
     quantities = {name: _product_quantity(product) for name, product in contents.items()}
+    listed = BinRecord(quantity, tuple(_product(product) for product in contents.values() if product["quantity"]))
     return Record(
         image_id=image_id,
         quantity=quantity,
@@ -47,6 +49,7 @@ def parse_metadata(image_id: str, data: bytes) -> Record:
         consistent=quantity == sum(quantities.values()),
         weight=_total(contents.values(), _weight),
         volume=_total(contents.values(), _volume),
+        product_list=listed.encoded(),
     )
 
 
@@ -121,6 +124,17 @@ def _weight(product: dict[str, Any]) -> float | None:
 def _volume(product: dict[str, Any]) -> float | None:
     sides = [_measured(product.get(side), "IN") for side in ("height", "length", "width")]
     return None if None in sides else math.prod(side for side in sides if side is not None)
+
+
+def _product(product: dict[str, Any]) -> Product:
+    """In centimetres and kilograms, to a tenth of a millimetre and a gram."""
+    sides = [_measured(product.get(side), "IN") for side in SIDES]
+    weight = _weight(product)
+    return Product(
+        _product_quantity(product),
+        sorted_sides([None if side is None else round(side * CENTIMETRES["in"], 2) for side in sides]),
+        None if weight is None else round(weight * KILOGRAMS["pounds"], 3),
+    )
 
 
 def _measured(value: object, unit: str) -> float | None:

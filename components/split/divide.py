@@ -47,7 +47,7 @@ class Division:
 
 
 def divide(records: pd.DataFrame, options: SplitOptions, given: Mapping[str, list[str]] | None = None) -> Division:
-    """Divide the records (image_id, quantity, contents and, where known, group) into train, validation, test and extra.
+    """Divide the records (columns image_id, quantity, contents, product_list and, where known, group) into subsets.
 
     Blocks of neighbouring ids go as a whole where a hash of seed and block sends them, groups likewise. Bins of
     validation whose contents also stand in test, and bins of train whose contents stand in either, are left out, and so
@@ -55,7 +55,8 @@ def divide(records: pd.DataFrame, options: SplitOptions, given: Mapping[str, lis
     subsets without a list are then drawn from blocks that no list touches, free of its contents. Where the hash would
     leave a subset of few units empty, units are ranked instead. Raises UserError when no way gives each subset a bin.
     """
-    columns = ["image_id", "quantity", "contents", *(name for name in ("group", "file") if name in records)]
+    known = (name for name in ("group", "file", "product_list") if name in records)
+    columns = ["image_id", "quantity", "contents", *known]
     bins = records[columns].sort_values("image_id", ignore_index=True)
     eligible = bins["quantity"].between(1, options.max_count)
     units = _units(bins)

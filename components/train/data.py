@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from components.core.contents import BinRecord
 from components.core.errors import UserError
 from components.core.pixel_cache import PixelCache
 from components.core.records import read_splits
@@ -21,11 +22,12 @@ _GPU_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Subset:
-    """Bins of one use: ids, their rows in the decoded photos, their quantities (int64 N each)."""
+    """Bins of one use: ids, their rows in the decoded photos, their quantities (int64 N each), and their records."""
 
     ids: list[str]
     rows: NDArray[np.int64]
     quantities: NDArray[np.int64]
+    records: tuple[BinRecord, ...]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -33,18 +35,29 @@ class Subset:
     def first(self, number: int, seed: int) -> "Subset":
         """`number` of the bins, drawn by seed; a larger draw holds the smaller one."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:number])
-        return Subset([self.ids[place] for place in chosen], self.rows[chosen], self.quantities[chosen])
+        return self.at(chosen)
+
+    def at(self, places: NDArray[np.int64]) -> "Subset":
+        """The bins at these places."""
+        return Subset(
+            [self.ids[place] for place in places],
+            self.rows[places],
+            self.quantities[places],
+            tuple(self.records[place] for place in places),
+        )
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """The subsets that train uses. Extra bins that are learned from are in `train`; `extra` holds those of validation
-    blocks, which are judged by and seen as a camera sends them whether or not any are learned from."""
+    blocks, which are judged by and seen as a camera sends them whether or not any are learned from. `told` are all
+    bins of training blocks, of every count: what records say is learned from them."""
 
     index: ShardIndex
     train: Subset
     validation: Subset
     extra: Subset
+    told: Subset
     missing: int
     digest: str  # over ids, quantities and subsets
 
@@ -71,16 +84,24 @@ def join(index: ShardIndex, splits: str | Path, cache: PixelCache, use_extra: bo
     names, sides = table["subset"].to_numpy(str), table["block_subset"].to_numpy(str)
     extra = names == "extra"
 
+    records = tuple(map(BinRecord.decode, table["quantity"].tolist(), table["product_list"]))
+    every = Subset(ids, rows, quantities, records)
+
     def subset(chosen: NDArray[np.bool_]) -> Subset:
-        places = np.flatnonzero(chosen)
-        return Subset([ids[place] for place in places], rows[places], quantities[places])
+        return every.at(np.flatnonzero(chosen))
 
     training = subset((names == "train") | (extra & (sides == "train") & use_extra))
     digest = hashlib.sha256(
         "\n".join(" ".join(map(str, row)) for row in zip(ids, quantities, names, sides, strict=True)).encode()
     ).hexdigest()
     data = TrainingData(
-        index, training, subset(names == "validation"), subset(extra & (sides == "validation")), missing, digest
+        index,
+        training,
+        subset(names == "validation"),
+        subset(extra & (sides == "validation")),
+        subset(sides == "train"),
+        missing,
+        digest,
     )
     _check(data, max_count)
     return data

@@ -106,6 +106,11 @@ class Fitted:
         """Share of the validation bins whose count is the most probable one, before calibration."""
         return float((most_probable(self.raw_scores) == self.prepared.data.validation.quantities).mean())
 
+    @property
+    def held_out_classes(self) -> NDArray[np.float64]:
+        """Probabilities of all classes, empty and more among them, by calibrations that were fitted without the bin."""
+        return self.calibrated.held_out
+
     def _scores(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         classes = self.prepared.classes
         first = 1 - classes.first

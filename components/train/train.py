@@ -16,6 +16,7 @@ from components.core.bundle import INT8_FILE, MODEL_FILE, WEIGHTS_FILE, BundleIn
 from components.core.drift import DriftBaseline
 from components.core.metrics import OutOfRangeFigures, calibration_error, error_if_calibrated, out_of_range_figures
 from components.core.pixel_cache import open_pixels
+from components.core.posterior import RECORD_FILE, RecordModel
 from components.core.seen import write_seen
 from components.core.shards import ShardIndex
 from components.train.data import FeatureSource, PixelSource, join
@@ -31,6 +32,7 @@ from components.train.network.export import check_against_torch, export_onnx, pr
 from components.train.network.features import frozen_features
 from components.train.network.model import Classes, Counter, Head, Normalise, Served
 from components.train.network.serving import Measured, choose, measure, quantise
+from components.train.record_model.fit import Known, fit_record_model
 from components.train.records import EpochRecord, ExtraComparison, Inputs
 from components.train.watch.extra import compare, without_extra
 from components.train.watch.log import Log, announce, summarise, write_history
@@ -131,6 +133,8 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
         difference = check_against_torch(fitted.served, files / MODEL_FILE, pixels, outputs, processes.device)
         weights = {key: value.contiguous() for key, value in fitted.served.counter.state_dict().items()}
         save_file(weights, files / WEIGHTS_FILE)
+        if prepared.classes.with_extra:
+            _record_model(fitted).write(files / RECORD_FILE)
         write_seen(files, [*data.train.ids, *data.validation.ids, *data.extra.ids])
         info = _info(fitted)
         measured = [measure(files, info, "f32", pixels, quantities)]
@@ -155,6 +159,13 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
             (files / INT8_FILE).unlink(missing_ok=True)
         bundle = write_bundle(folder, info, files)
     return Result(fitted, bundle, measured, out_of_range, difference)
+
+
+def _record_model(fitted: Fitted) -> RecordModel:
+    """What records say of bins, and what photos add: of a network that knows empty bins and full ones."""
+    data, job = fitted.prepared.data, fitted.prepared.job
+    judged = Known([*data.validation.records, *data.extra.records], fitted.held_out_classes)
+    return fit_record_model(data.told.records, judged, job.max_count, job.seed)
 
 
 def _info(fitted: Fitted) -> BundleInfo:

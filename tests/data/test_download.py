@@ -36,7 +36,14 @@ def split_world(world):
     world.fill(220)
     ids = [f"{number:05d}" for number in range(1, 221)]
     sides = ["train" if number <= 150 else "test" for number in range(1, 221)]
-    columns = {"image_id": ids, "quantity": 3, "contents": "", "subset": sides, "block_subset": sides}
+    columns = {
+        "image_id": ids,
+        "quantity": 3,
+        "contents": "",
+        "subset": sides,
+        "block_subset": sides,
+        "product_list": "",
+    }
     write_splits(world.path("splits"), pd.DataFrame(columns))
     return world
 

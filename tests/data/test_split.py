@@ -29,6 +29,7 @@ def bins(ids: Iterable[str], contents: list[str] | None = None, quantity: list[i
             "image_id": ids,
             "quantity": [int(image_id) % 8 for image_id in ids] if quantity is None else quantity,
             "contents": [""] * len(ids) if contents is None else contents,
+            "product_list": "",
         }
     )
 
@@ -173,6 +174,7 @@ def test_the_leak_check_counts_what_stands_on_both_sides() -> None:
         {
             "image_id": ["00001", "00002", "00003", "2", "00010"],
             "contents": ["a", "b", "a", "b", ""],
+            "product_list": "",
             "block_subset": ["train", "test", "test", "validation", "train"],
         }
     )

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from components.core.contents import BinRecord, Product
 from components.core.layout import DATA_BUCKET, shard_key
 from components.core.recipe import choose_recipe
 from components.core.records import write_splits
@@ -55,13 +56,14 @@ def store_bins(folder: Path, quantities: list[int]) -> SmallData:
         image_id = f"{number + 1:05d}"
         writer.add(image_id, photo(quantity, number))
         side = "test" if number % 10 == 9 else "validation" if number % 5 == 2 else "train"
-        rows.append((image_id, quantity, str(number), side if 1 <= quantity <= 5 else "extra", side))
+        listed = BinRecord.of([Product(1, (5.0, 10.0, 15.0), 0.3)] * quantity).encoded()
+        rows.append((image_id, quantity, str(number), side if 1 <= quantity <= 5 else "extra", side, listed))
     digest = writer.close()
     open_store(DATA_URI).put(shard_key(digest), buffer.getvalue())
     shard = Shard(key=shard_key(digest), sha256=digest, images=writer.images, bytes=len(buffer.getvalue()))
     data = SmallData(folder / "index.json", folder / "splits.parquet")
     ShardIndex.of(DATA_URI, [shard]).write(data.index)
-    columns = ["image_id", "quantity", "contents", "subset", "block_subset"]
+    columns = ["image_id", "quantity", "contents", "subset", "block_subset", "product_list"]
     write_splits(data.splits, pd.DataFrame(rows, columns=columns))
     return data
 

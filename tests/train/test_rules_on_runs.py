@@ -66,7 +66,7 @@ def evenly(number: int) -> np.ndarray:
 
 
 def subset(rows: np.ndarray, labels: np.ndarray) -> Subset:
-    return Subset([str(row) for row in rows], rows, labels)
+    return Subset([str(row) for row in rows], rows, labels, ())
 
 
 @dataclass

@@ -1,0 +1,188 @@
+"""Does the bin hold what its record says? The photo and the record together, as one probability.
+
+With c what is in the bin (0, 1…K, more), x the photo and R the record:
+
+    p(c | x, R) ∝ [p(c | x) / π(c)]^gamma · p(c | R)
+
+π is the mean of the calibrated p(c | x) over bins of every count, so the quotient is what the photo adds to what bins
+hold anyway. p(c | R) says how records go wrong: a share ε of them does, in the ways of `record_errors`. Where the
+products are listed, a small network that read such records judges this one; else a table does, by the quantity alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.core.contents import BinRecord, Product
+from components.core.stored import Stored
+
+RECORD_FILE = "record.json"  # in a bundle
+
+Array = NDArray[np.float64]
+_LARGEST = 3  # products told one by one, those of the largest volume first
+_TINY = 1e-12
+
+
+def product_features(products: Sequence[Product]) -> Array:
+    """What a list of products says without their quantities: how many, how large, how heavy."""
+    volumes = np.array([np.prod(one.sides) if one.sides else np.nan for one in products], np.float64)
+    longest = np.array([one.sides[2] if one.sides else np.nan for one in products], np.float64)
+    weights = np.array([np.nan if one.weight is None else one.weight for one in products], np.float64)
+    number = len(products)
+    return np.concatenate(
+        [
+            [number, float(number == 1), float(number == 2), float(number == 3), float(number > 5)],
+            *(_summary(values) for values in (volumes, longest, weights)),
+            _largest(volumes),
+        ]
+    )
+
+
+def record_features(record: BinRecord) -> Array:
+    """What a whole record says: its products, and how its quantity is spread over them."""
+    products = record.products or ()
+    quantities = np.array([one.quantity for one in products], np.float64)
+    volumes = np.array([np.prod(one.sides) if one.sides else np.nan for one in products], np.float64)
+    several = quantities > 1
+    spread = [
+        record.quantity,
+        record.quantity - len(products),
+        float(several.sum()),
+        quantities.max(initial=0),
+        float((quantities == 2).sum()),
+        float((quantities > 2).sum()),
+        float(record.quantity == 0),
+    ]
+    return np.concatenate(
+        [product_features(products), spread, _summary(volumes * quantities), _summary(volumes[several])]
+    )
+
+
+def _summary(values: Array) -> Array:
+    """Logarithms of sum, mean and largest, and whether any is known; zeros for none."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.zeros(4)
+    return np.array([np.log1p(known.sum()), np.log1p(known.mean()), np.log1p(known.max()), 1.0])
+
+
+def _largest(values: Array) -> Array:
+    known = np.sort(np.log1p(values[~np.isnan(values)]))[::-1][:_LARGEST]
+    return np.pad(known, (0, _LARGEST - len(known)))
+
+
+class Perceptron(BaseModel):
+    """A network of one hidden layer: features N×F to scores N×C, to be added to logarithms of probabilities."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    hidden: tuple[tuple[float, ...], ...]  # F×H
+    hidden_bias: tuple[float, ...]
+    output: tuple[tuple[float, ...], ...]  # H×C
+    output_bias: tuple[float, ...]
+
+    def __call__(self, features: Array) -> Array:
+        """Scores of N rows of features."""
+        standard = (features - np.array(self.mean)) / np.array(self.scale)
+        hidden = np.maximum(standard @ np.array(self.hidden) + np.array(self.hidden_bias), 0)
+        scores: Array = hidden @ np.array(self.output) + np.array(self.output_bias)
+        return scores
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What photo and record say together. `classes` are the probabilities of 0, 1…K and more.
+
+    `mismatch` is the probability that the bin does not hold the recorded quantity, `photo_mismatch` the same by the
+    photo alone; both are None for a quantity beyond K, of which the model knows only that it is "more". `likeliest` is
+    None where that is "more". `by_products` tells whether listed products were looked at.
+    """
+
+    classes: tuple[float, ...]
+    mismatch: float | None
+    photo_mismatch: float | None
+    likeliest: int | None
+    by_products: bool
+
+
+class RecordModel(Stored):
+    """record.json of a bundle: π, gamma, and how records go wrong, learned with the share `error_rate` of wrong ones.
+
+    `gamma` is for records that list products, whose photo and list both see volume; without a list it is 1.
+    `wrong[c][r]` is the probability that a wrong record of a bin with c items says r = 0, 1, …; the last c is "more".
+    """
+
+    what: ClassVar[str] = "the model of records"
+    remedy: ClassVar[str] = "train again"
+
+    max_count: int = Field(ge=1)
+    prior: tuple[float, ...]
+    gamma: float = Field(ge=0)
+    error_rate: float = Field(gt=0, lt=1)
+    wrong: tuple[tuple[float, ...], ...]
+    judge: Perceptron | None = None
+    lists: Perceptron | None = None  # of what a list without quantities says; added to log π
+    lists_gamma: float = 1.0
+
+    def judged(self, photo: Array, record: BinRecord, error_rate: float | None = None) -> Judgement:
+        """Judge one bin: `photo` holds the K+2 probabilities of 0, 1…K, more.
+
+        `error_rate` is ε, the learned one if None.
+        """
+        outside = record.quantity > self.max_count
+        by_products = record.products is not None and self.judge is not None and not outside
+        if outside:
+            likely = int(photo.argmax())
+            return Judgement(tuple(photo), None, None, likely if likely <= self.max_count else None, by_products=False)
+        believed = self.given_record(record, error_rate)
+        classes = self.combine(photo, believed, self.gamma if by_products else 1.0)
+        likeliest = int(classes.argmax())
+        return Judgement(
+            tuple(classes),
+            float(1 - classes[record.quantity]),
+            float(1 - photo[record.quantity]),
+            likeliest if likeliest <= self.max_count else None,
+            by_products,
+        )
+
+    def given_record(self, record: BinRecord, error_rate: float | None = None) -> Array:
+        """p(c | R) of a record with a quantity of 0…K, K+2 probabilities; ε is the learned one if None."""
+        right = record.quantity
+        classes = self._by_quantity(right)
+        if record.products is not None and self.judge is not None:
+            classes = _softmax(np.log(classes + _TINY) + self.judge(record_features(record)[None])[0])
+        if error_rate is not None:
+            odds = error_rate / (1 - error_rate) / (self.error_rate / (1 - self.error_rate))
+            classes = classes * np.where(np.arange(len(classes)) == right, 1.0, odds)
+        normalised: Array = classes / classes.sum()
+        return normalised
+
+    def given_list(self, products: Sequence[Product]) -> Array:
+        """p(c | the products, without their quantities), K+2 probabilities; π where nothing was learned of lists."""
+        scores = np.log(np.array(self.prior) + _TINY)
+        return _softmax(scores if self.lists is None else scores + self.lists(product_features(products)[None])[0])
+
+    def combine(self, photo: Array, believed: Array, gamma: float) -> Array:
+        """[p(c | x) / π(c)]^gamma · p(c | …), normalised; rows of K+2 probabilities."""
+        ratio = np.log(np.maximum(photo, _TINY)) - np.log(np.maximum(np.array(self.prior), _TINY))
+        return _softmax(gamma * ratio + np.log(np.maximum(believed, _TINY)))
+
+    def _by_quantity(self, quantity: int) -> Array:
+        """The table: p(c | r) ∝ π(c) q(r | c) with the learned ε."""
+        prior, wrong = np.array(self.prior), np.array(self.wrong)
+        says = self.error_rate * wrong[:, quantity]
+        says[quantity] = 1 - self.error_rate
+        found: Array = prior * says
+        return found / found.sum()
+
+
+def _softmax(scores: Array) -> Array:
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    normalised: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return normalised
