@@ -36,7 +36,7 @@ def wrong_record(
         del products[random.integers(len(products))]
         return BinRecord.of(products)
     if kind == "a product that does not belong":
-        return BinRecord.of([*products, pool[random.integers(len(pool))]])
+        return BinRecord.of([*products, pool[int(random.integers(len(pool)))]])
     return _another_count(products, truth.quantity, most, random)
 
 

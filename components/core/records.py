@@ -161,7 +161,8 @@ def iterate_rejects(path: str | Path) -> Iterator[Reject]:
 
 def write_splits(path: str | Path, splits: pd.DataFrame) -> None:
     """Write the split; columns as in SPLITS_SCHEMA."""
-    splits = splits if "file" in splits else splits.assign(file="")
+    missing = {name: "" for name in ("file", "product_list") if name not in splits}
+    splits = splits.assign(**missing)
     table = pa.Table.from_pandas(splits, SPLITS_SCHEMA, preserve_index=False).replace_schema_metadata(None)
     with written_whole(path) as partial:
         pq.write_table(table, partial, compression="zstd")
