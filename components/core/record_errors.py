@@ -4,7 +4,7 @@ An error is an edit of (product, quantity) pairs. A product that reaches 0 leave
 always the sum of what is listed, so that no made record is impossible by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -15,7 +15,12 @@ from components.core.contents import BinRecord, Product
 Kind = Literal["one unit", "a product missing", "a product that does not belong", "another count"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Of wrong records, until recounts say otherwise. Miscounting by one is what people report most; the rest is even.
-KIND_SHARES = (0.4, 0.2, 0.2, 0.2)
+SHARES: Mapping[Kind, float] = {
+    "one unit": 0.4,
+    "a product missing": 0.2,
+    "a product that does not belong": 0.2,
+    "another count": 0.2,
+}
 ERROR_RATE = 0.05  # of all records, likewise
 
 
@@ -40,15 +45,25 @@ def wrong_record(
     return _another_count(products, truth.quantity, most, random)
 
 
+def each_wrong_record(
+    truth: BinRecord, pool: Sequence[Product], most: int, random: np.random.Generator
+) -> list[tuple[Kind, BinRecord, float]]:
+    """An error of every kind that can befall the bin, each with its share of this bin's errors; they sum to 1."""
+    made = [(kind, wrong_record(truth, kind, pool, most, random)) for kind in KINDS]
+    possible = [(kind, record, SHARES[kind]) for kind, record in made if record is not None]
+    total = sum(share for _, _, share in possible)
+    return [(kind, record, share / total) for kind, record, share in possible]
+
+
 def draw_wrong_record(
     truth: BinRecord, pool: Sequence[Product], most: int, random: np.random.Generator
 ) -> tuple[Kind, BinRecord] | None:
-    """An error of a kind drawn by KIND_SHARES from those that can befall the bin."""
-    for place in random.choice(len(KINDS), len(KINDS), replace=False, p=KIND_SHARES):
-        record = wrong_record(truth, KINDS[place], pool, most, random)
-        if record is not None:
-            return KINDS[place], record
-    return None
+    """One error, of a kind drawn by the shares of those that can befall the bin; None where none can."""
+    errors = each_wrong_record(truth, pool, most, random)
+    if not errors:
+        return None
+    kind, record, _ = errors[random.choice(len(errors), p=[share for _, _, share in errors])]
+    return kind, record
 
 
 def _one_unit(products: list[Product], random: np.random.Generator) -> BinRecord | None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from components.core.contents import BinRecord, Product
 from components.core.posterior import Perceptron, RecordModel, product_features, record_features
-from components.core.record_errors import ERROR_RATE, KIND_SHARES, KINDS, wrong_record
+from components.core.record_errors import ERROR_RATE, each_wrong_record
 
 FEWEST_LISTS = 200  # training records that list products; below, the quantity alone is judged by
 _DRAWS = 3  # of each kind of error for every record
@@ -95,13 +95,10 @@ def _wrong_quantities(records: Sequence[BinRecord], max_count: int, random: np.r
     totals = np.zeros(max_count + 2)
     for record in records:
         place = class_of(record.quantity, max_count)
-        for kind, share in zip(KINDS, KIND_SHARES, strict=True):
-            drawn = wrong_record(record, kind, pool, max_count, random)
-            if drawn is None:
-                continue
+        for _, shown, share in each_wrong_record(record, pool, max_count, random):
             totals[place] += share
-            if drawn.quantity <= max_count:
-                counts[place, drawn.quantity] += share
+            if shown.quantity <= max_count:
+                counts[place, shown.quantity] += share
     smoothed = counts + _SMOOTHING
     smoothed[np.arange(max_count + 1), np.arange(max_count + 1)] = 0  # a wrong record never says the truth
     found: Array = smoothed / (totals[:, None] + _SMOOTHING * (max_count + 2))
@@ -124,11 +121,9 @@ def _fit_judge(model: RecordModel, records: Sequence[BinRecord], random: np.rand
 
     for owner, truth in enumerate(records):
         add(truth, truth, 1 - model.error_rate, owner)
-        for kind, share in zip(KINDS, KIND_SHARES, strict=True):
-            for _ in range(_DRAWS):
-                shown = wrong_record(truth, kind, pool, most, random)
-                if shown is not None:
-                    add(shown, truth, model.error_rate * share / _DRAWS, owner)
+        for _ in range(_DRAWS):
+            for _, shown, share in each_wrong_record(truth, pool, most, random):
+                add(shown, truth, model.error_rate * share / _DRAWS, owner)
     rows = _Rows(np.array(features), np.array(offsets), np.array(classes), np.array(weights))
     held_out = np.array(owners) >= (1 - _HELD_OUT) * len(records)
     return _fit(rows.part(~held_out), rows.part(held_out), seed)
@@ -192,11 +187,9 @@ def _fit_gammas(
     for record, photo in zip(validation.records, validation.photo, strict=True):
         if record.products is None:
             continue
-        drawn = [(record, 1 - model.error_rate)]
-        for kind, share in zip(KINDS, KIND_SHARES, strict=True):
-            shown = wrong_record(record, kind, pool, model.max_count, random)
-            drawn += [(shown, model.error_rate * share)] if shown is not None else []
-        for shown, weight in drawn:
+        errors = each_wrong_record(record, pool, model.max_count, random)
+        drawn = [(shown, model.error_rate * share) for _, shown, share in errors]
+        for shown, weight in [(record, 1 - model.error_rate), *drawn]:
             if shown.quantity <= model.max_count:
                 photos.append(photo)
                 believed.append(model.given_record(shown))
