@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from components.core.bundle import Bundle, BundleInfo, write_bundle
 from components.core.drift import DriftBaseline
+from components.core.posterior import RECORD_FILE, RecordModel
 from components.core.records import write_splits
 from components.core.seen import write_seen
 from components.core.shards import Shard, ShardIndex, ShardWriter
@@ -43,6 +44,8 @@ def write_small_bundle(
     """
     files = folder.with_name(f"{folder.name}-files")
     files.mkdir(parents=True)
+    if out_of_range:
+        record_model(max_count).write(files / RECORD_FILE)
     onnx.save(_graph(shift, max_count, out_of_range, sharpness), files / "model.onnx")
     save_file({"centres": _centres(shift, max_count)}, files / "weights.safetensors")
     if seen is not None:
@@ -52,6 +55,7 @@ def write_small_bundle(
         image_size=IMAGE_SIZE,
         max_count=max_count,
         has_out_of_range=out_of_range,
+        has_empty_and_more=out_of_range,
         temperature=1.0,
         drift_baseline=DriftBaseline(
             counts=(9,) * max_count,
@@ -65,6 +69,20 @@ def write_small_bundle(
         training_ids_digest=training_ids_digest,
     )
     return write_bundle(folder, info, files)
+
+
+def record_model(max_count: int) -> RecordModel:
+    """Records that are wrong now and then, and then say any other count; it looks at quantities alone."""
+    classes = max_count + 2
+    wrong = np.full((classes, max_count + 1), 1 / (max_count + 1))
+    wrong[np.arange(max_count + 1), np.arange(max_count + 1)] = 0
+    return RecordModel(
+        max_count=max_count,
+        prior=(1 / classes,) * classes,
+        gamma=1.0,
+        error_rate=0.05,
+        wrong=tuple(map(tuple, wrong.tolist())),
+    )
 
 
 def photo(count: int, seed: int = 0) -> bytes:
@@ -135,6 +153,7 @@ def _graph(shift: float, max_count: int, out_of_range: bool, sharpness: float) -
         "middle": np.array(STEP * (max_count + 1) / 2, np.float32),
         "half": np.array(STEP * max_count / 2, np.float32),
         "softness": np.array(0.2, np.float32),
+        "nothing": np.array(0.0, np.float32),
     }
     nodes = [
         helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
@@ -154,8 +173,15 @@ def _graph(shift: float, max_count: int, out_of_range: bool, sharpness: float) -
             helper.make_node("Mul", ["beyond", "softness"], ["steep"]),
             helper.make_node("Sigmoid", ["steep"], ["flat"]),
             helper.make_node("Reshape", ["flat", "row"], ["out_of_range"]),
+            helper.make_node("Less", ["off", "nothing"], ["is_dark"]),
+            helper.make_node("Where", ["is_dark", "flat", "nothing"], ["empty"]),
+            helper.make_node("Where", ["is_dark", "nothing", "flat"], ["more"]),
+            helper.make_node("Reshape", ["empty", "column"], ["empty_column"]),
+            helper.make_node("Reshape", ["more", "column"], ["more_column"]),
+            helper.make_node("Concat", ["empty_column", "more_column"], ["empty_and_more"], axis=1),
         ]
         outputs.append(helper.make_tensor_value_info("out_of_range", TensorProto.FLOAT, ["batch"]))
+        outputs.append(helper.make_tensor_value_info("empty_and_more", TensorProto.FLOAT, ["batch", 2]))
     pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", IMAGE_SIZE, IMAGE_SIZE, 3])
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "brightness", [pixels], outputs, initializers)

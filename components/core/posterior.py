@@ -11,12 +11,14 @@ products are listed, a small network that read such records judges this one; els
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.core.bundle import Bundle
 from components.core.contents import BinRecord, Product
 from components.core.stored import Stored
 
@@ -89,10 +91,15 @@ class Perceptron(BaseModel):
 
     def __call__(self, features: Array) -> Array:
         """Scores of N rows of features."""
-        standard = (features - np.array(self.mean)) / np.array(self.scale)
-        hidden = np.maximum(standard @ np.array(self.hidden) + np.array(self.hidden_bias), 0)
-        scores: Array = hidden @ np.array(self.output) + np.array(self.output_bias)
+        mean, scale, hidden_weights, hidden_bias, output, output_bias = self._arrays
+        hidden = np.maximum((features - mean) / scale @ hidden_weights + hidden_bias, 0)
+        scores: Array = hidden @ output + output_bias
         return scores
+
+    @cached_property
+    def _arrays(self) -> tuple[Array, ...]:
+        fields = (self.mean, self.scale, self.hidden, self.hidden_bias, self.output, self.output_bias)
+        return tuple(np.array(field, np.float64) for field in fields)
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,8 @@ class Judgement:
     """What photo and record say together. `classes` are the probabilities of 0, 1…K and more.
 
     `mismatch` is the probability that the bin does not hold the recorded quantity, `photo_mismatch` the same by the
-    photo alone; both are None for a quantity beyond K, of which the model knows only that it is "more". `likeliest` is
-    None where that is "more". `by_products` tells whether listed products were looked at.
+    photo alone; all are None for a quantity beyond K, of which the model knows only that it is "more". `likeliest` is
+    None too where that is "more". `by_products` tells whether listed products were looked at.
     """
 
     classes: tuple[float, ...]
@@ -138,8 +145,7 @@ class RecordModel(Stored):
         outside = record.quantity > self.max_count
         by_products = record.products is not None and self.judge is not None and not outside
         if outside:
-            likely = int(photo.argmax())
-            return Judgement(tuple(photo), None, None, likely if likely <= self.max_count else None, by_products=False)
+            return Judgement(tuple(photo), None, None, None, by_products=False)
         believed = self.given_record(record, error_rate)
         classes = self.combine(photo, believed, self.gamma if by_products else 1.0)
         likeliest = int(classes.argmax())
@@ -180,6 +186,13 @@ class RecordModel(Stored):
         says[quantity] = 1 - self.error_rate
         found: Array = prior * says
         return found / found.sum()
+
+
+def read_record_model(bundle: Bundle) -> RecordModel | None:
+    """What the bundle knows of records; None for one that knows nothing of them. Raises UserError."""
+    if RECORD_FILE not in bundle.info.checksums:
+        return None
+    return RecordModel.read(bundle.folder / RECORD_FILE)
 
 
 def _softmax(scores: Array) -> Array:

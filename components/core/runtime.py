@@ -43,6 +43,14 @@ class Prediction:
         return self.scores.argmax(axis=1) + 1
 
     @property
+    def classes(self) -> NDArray[np.float64] | None:
+        """Probabilities of 0, 1…max_count and more, float64 N×(max_count + 2); None where the graph gives not all."""
+        if self.empty_and_more is None:
+            return None
+        empty, more = self.empty_and_more.astype(np.float64).T[:, :, None]
+        return np.hstack([empty, (1 - empty - more) * self.scores, more])
+
+    @property
     def expected_counts(self) -> NDArray[np.float64]:
         """Mean of the count under the scores, N floats in 1…max_count."""
         return self.scores.astype(np.float64) @ np.arange(1, self.scores.shape[1] + 1)

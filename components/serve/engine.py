@@ -24,8 +24,9 @@ from components.core.bundle import Bundle
 from components.core.errors import UserError
 from components.core.image_file import ImageFile, ImageRejected, read_image_file
 from components.core.pixels import squash
+from components.core.posterior import read_record_model
 from components.core.runtime import open_runtime
-from components.serve.answers import Answer, Photo, answers_of
+from components.serve.answers import Answer, Judge, Photo
 from components.serve.memory import give_back
 from components.serve.metrics import BATCH_SIZE, QUEUE_LIMIT, STAGE_SECONDS, WAITING
 from components.serve.refusal import Refusal, overloaded
@@ -60,6 +61,7 @@ class EngineOptions:
     max_batch: int = 4
     wait_seconds: float | None = None
     queue_limit: int = 64
+    error_rate: float | None = None
 
 
 @dataclass(eq=False)
@@ -114,6 +116,7 @@ class Engine:
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.options = options
         self._size = bundle.info.image_size
+        self._judge = Judge(read_record_model(bundle), options.error_rate)
         self._waiting: deque[_Job] = deque()
         self._large: deque[_Job] = deque()
         self._large_runs = self._large_was_last = False
@@ -291,7 +294,7 @@ class Engine:
             prediction = (self._alone if alone else self.runtime).predict(np.stack(pixels))
             _INFER.observe(time.perf_counter() - started)
             BATCH_SIZE.observe(len(good))
-            answers = answers_of(prediction, [job.photo.recorded_quantity for job in good])
+            answers = self._judge.answers(prediction, [job.photo.record for job in good])
             settled.extend(zip(good, answers, strict=True))
         return settled
 

@@ -1,5 +1,6 @@
 """The fields of an answer: the one table that V1, V2, gRPC, the metadata and the OpenAPI description come from."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ class Field:
     """A field of an Answer, by its name there.
 
     `datatype` is that of the V2 output; `one_a_count` says that it holds a number for each of 1…max_count. A field that
-    is null (`may_be_null`) or left out (`is_optional`) where an answer has none is no V2 output then.
+    may be null is no V2 output where no photo of the request has it. Fields `of_record` are in the answers to photos
+    that came with a record; V2 gives them as soon as one photo did, and for rows without a value `no_value`.
     """
 
     name: str
@@ -19,12 +21,17 @@ class Field:
     most: float | None
     one_a_count: bool = False
     may_be_null: bool = False
-    is_optional: bool = False
+    of_record: bool = False
 
     @property
     def dtype(self) -> str:
         """The numpy type of the V2 output, little endian."""
         return {"INT64": "<i8", "FP32": "<f4"}[self.datatype]
+
+    @property
+    def no_value(self) -> float:
+        """What stands in a V2 tensor for null: NaN, or -1 where numbers are whole."""
+        return -1 if self.datatype == "INT64" else math.nan
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -58,9 +65,30 @@ FIELDS = (
     Field(
         "mismatch_probability",
         "FP32",
-        "Probability that the bin does not hold the quantity on record; only where one was given",
+        "Probability that the bin does not hold the quantity on record, by photo and record together; null for a "
+        "quantity beyond max_count, and where the model knows nothing of records",
         0,
         1,
-        is_optional=True,
+        may_be_null=True,
+        of_record=True,
+    ),
+    Field(
+        "photo_mismatch",
+        "FP32",
+        "The same by the photo alone, as if records said nothing; null where the model knows nothing of the quantity",
+        0,
+        1,
+        may_be_null=True,
+        of_record=True,
+    ),
+    Field(
+        "likeliest_count",
+        "INT64",
+        "The likeliest number of items by photo and record together, 0 among them; null where that is more than "
+        "max_count, and where the model knows nothing of records",
+        0,
+        None,
+        may_be_null=True,
+        of_record=True,
     ),
 )

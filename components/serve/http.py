@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from components.core.contents import BinRecord
 from components.serve import v1, v2
 from components.serve.answers import Answer, Photo
 from components.serve.guard import SHARE, error_response
@@ -147,13 +148,13 @@ class Routes:
             else:
                 body = await request.body()
                 if v1.is_raw(kind) and not (kind in v1.RAW_TYPES and v1.is_json(body)):
-                    return [Photo(body, quantity)]
+                    return [Photo(body, v1.record_of(quantity))]
                 with _share(request).more(2 * len(body)):
                     photos = await asyncio.to_thread(
                         v1.photos_from_json, body, self._max_photos, self._limits.json_parts
                     )
         if quantity is not None:
-            photos = [Photo(p.data, quantity if p.recorded_quantity is None else p.recorded_quantity) for p in photos]
+            photos = [Photo(photo.data, photo.record or BinRecord(quantity)) for photo in photos]
         return photos
 
     async def _form_photos(self, request: Request) -> list[Photo]:

@@ -68,7 +68,7 @@ class BinCounter(Model):
         return [
             field.tensor(info.max_count)
             for field in FIELDS
-            if not field.is_optional and (info.has_out_of_range or not field.may_be_null)
+            if not field.of_record and (info.has_out_of_range or not field.may_be_null)
         ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from components.core.contents import CENTIMETRES, KILOGRAMS, MOST_PRODUCTS, MOST_QUANTITY, SIDES
 from components.serve import v1, v2
 from components.serve.fields import FIELDS
 
@@ -48,7 +49,7 @@ PREDICT_ANSWER = {
                                 "title": "Answer",
                                 "type": "object",
                                 "required": [
-                                    *(field.name for field in FIELDS if not field.is_optional),
+                                    *(field.name for field in FIELDS if not field.of_record),
                                     v1.VERSION,
                                 ],
                                 "properties": {
@@ -89,7 +90,10 @@ INFER_ANSWER = {
                                         "enum": sorted({field.datatype for field in FIELDS}),
                                     },
                                     "shape": {"type": "array", "items": {"type": "integer"}},
-                                    "data": {"type": "array", "items": {"type": "number"}},
+                                    "data": {
+                                        "type": "array",
+                                        "items": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+                                    },
                                     "parameters": {"type": "object"},
                                 },
                             },
@@ -102,11 +106,40 @@ INFER_ANSWER = {
     }
 }
 _QUANTITY_SCHEMA = {"type": "integer", "minimum": 0, "maximum": 10**9}
+_MEASURE_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "object"}, {"type": "null"}]}
+_RECORD_SCHEMA = {
+    "title": "BinRecord",
+    "description": "What is on record: a quantity, products, or both; the answer then says whether the bin holds it",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "quantity": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST_QUANTITY}, {"type": "null"}]},
+        "products": {
+            "anyOf": [
+                {
+                    "type": "array",
+                    "maxItems": MOST_PRODUCTS,
+                    "items": {
+                        "type": "object",
+                        "required": ["quantity"],
+                        "properties": {
+                            "quantity": {"type": "integer", "minimum": 0, "maximum": MOST_QUANTITY},
+                            **dict.fromkeys([*SIDES, "weight"], _MEASURE_SCHEMA),
+                            "unit": {"type": "string", "enum": list(CENTIMETRES)},
+                            "weight_unit": {"type": "string", "enum": list(KILOGRAMS)},
+                        },
+                    },
+                },
+                {"type": "null"},
+            ]
+        },
+    },
+}
 QUANTITY_PARAMETER = {
     "name": v1.QUANTITY,
     "in": "query",
     "required": False,
-    "description": "The quantity on record; the answer then has mismatch_probability",
+    "description": "The quantity on record; the answer then says whether the bin holds it",
     "schema": _QUANTITY_SCHEMA,
 }
 PREDICT_BODY = {
@@ -140,6 +173,7 @@ PREDICT_BODY = {
                             "properties": {
                                 "b64": {"type": "string", "format": "byte"},
                                 v1.QUANTITY: {"anyOf": [_QUANTITY_SCHEMA, {"type": "null"}]},
+                                v1.RECORD: {"anyOf": [_RECORD_SCHEMA, {"type": "null"}]},
                             },
                         },
                     }
@@ -163,7 +197,7 @@ INFER_BODY = {
                             "type": "object",
                             "required": ["name", "shape", "datatype", "data"],
                             "properties": {
-                                "name": {"type": "string", "enum": [v2.IMAGE, v1.QUANTITY]},
+                                "name": {"type": "string", "enum": [v2.IMAGE, v1.QUANTITY, v1.RECORD]},
                                 "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
                                 "datatype": {"type": "string", "enum": ["BYTES", "INT32", "INT64"]},
                                 "data": {"type": "array", "items": {}},

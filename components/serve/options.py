@@ -1,6 +1,7 @@
 """The command line of the server. Flags that KServe's own server has keep its names."""
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
         default=limits.body_seconds,
         help="time for a request's body, besides a second for every 32 kB",
     )
+    add("--error_rate", type=_share, help="share of records that are wrong (default: what the bundle was made with)")
     given = parser.parse_args(arguments)
     if given.max_photos > given.queue:
         parser.error("--max_photos must not exceed --queue, or the largest requests could never be taken")
@@ -83,6 +85,7 @@ def parse(arguments: list[str] | None = None) -> ServeOptions:
             max_batch=given.max_batch,
             wait_seconds=None if given.batch_wait_ms is None else given.batch_wait_ms / 1000,
             queue_limit=given.queue,
+            error_rate=given.error_rate,
         ),
     )
 
@@ -97,6 +100,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1")
+    return share
 
 
 def _truth(text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from starlette.datastructures import FormData, UploadFile
 
+from components.core.contents import BadRecordError, BinRecord
 from components.serve.answers import Answer, Photo
 from components.serve.fields import FIELDS
 from components.serve.refusal import Refusal, bad_request
@@ -19,6 +20,7 @@ RAW_TYPES = ("application/octet-stream", "application/x-www-form-urlencoded", ""
 JSON_TYPE = "application/json"
 FORM_TYPE = "multipart/form-data"
 QUANTITY = "recorded_quantity"
+RECORD = "record"
 VERSION = "model_version"
 ACCEPTED = (
     'an image file as the body (Content-Type image/jpeg, image/png or image/webp), JSON {"instances": [{"b64": "…"}]}, '
@@ -59,6 +61,11 @@ def checked_quantity(value: Any) -> int:
     return value
 
 
+def record_of(quantity: int | None) -> BinRecord | None:
+    """A record that tells a quantity alone; None where there is none."""
+    return None if quantity is None else BinRecord(quantity)
+
+
 def _bad_quantity() -> Refusal:
     return bad_request("bad_quantity", f"{QUANTITY} must be a whole number from 0 to {_LARGEST_QUANTITY}.")
 
@@ -87,7 +94,7 @@ def parsed_json(body: bytes, most_parts: int) -> Any:
 
 
 def photos_from_json(body: bytes, limit: int, most_parts: int) -> list[Photo]:
-    """Photos of `{"instances": [{"b64": …, "recorded_quantity": …}, …]}`. Raises Refusal."""
+    """Photos of `{"instances": [{"b64": …, "recorded_quantity" or "record": …}, …]}`. Raises Refusal."""
     content = parsed_json(body, most_parts)
     instances = content.get("instances") if isinstance(content, dict) else None
     if not isinstance(instances, list) or not instances:
@@ -101,15 +108,28 @@ def photos_from_json(body: bytes, limit: int, most_parts: int) -> list[Photo]:
 def _photo_from_instance(instance: Any, place: int) -> Photo:
     if not isinstance(instance, dict) or not isinstance(instance.get("b64"), str):
         raise bad_request("missing_field", f'Instance {place} needs "b64", the image file in base64 as a string.')
-    if unknown := instance.keys() - {"b64", QUANTITY}:
+    if unknown := instance.keys() - {"b64", QUANTITY, RECORD}:
         raise bad_request(
             "unknown_field",
-            f"Instance {place} has the unknown field {min(unknown)!r:.60}; it takes b64 and {QUANTITY}.",
+            f"Instance {place} has the unknown field {min(unknown)!r:.60}; it takes b64, {QUANTITY} and {RECORD}.",
         )
-    quantity = None
-    if instance.get(QUANTITY) is not None:
-        quantity = checked_quantity(instance[QUANTITY])
-    return Photo(from_base64(instance["b64"], f"Instance {place}"), quantity)
+    quantity, record = instance.get(QUANTITY), instance.get(RECORD)
+    if quantity is not None and record is not None:
+        raise bad_request("bad_record", f"Instance {place} has {QUANTITY} and {RECORD}; give one of them.")
+    told = None
+    if quantity is not None:
+        told = BinRecord(checked_quantity(quantity))
+    elif record is not None:
+        told = checked_record(record, f"instance {place}")
+    return Photo(from_base64(instance["b64"], f"Instance {place}"), told)
+
+
+def checked_record(value: Any, what: str) -> BinRecord:
+    """What is on record of a photo that `what` names: a quantity, products, or both. Raises Refusal."""
+    try:
+        return BinRecord.parse(value)
+    except BadRecordError as error:
+        raise bad_request("bad_record", f"The {RECORD} of {what} cannot be used: {error}.") from error
 
 
 def from_base64(text: str, what: str) -> bytes:
@@ -164,7 +184,9 @@ class FormPhotos:
         quantities: list[int | None] = [*self.quantities] or [None]
         if len(quantities) == 1:
             quantities *= len(self.files)
-        return [Photo(await file.read(), quantity) for file, quantity in zip(self.files, quantities, strict=True)]
+        return [
+            Photo(await file.read(), record_of(quantity)) for file, quantity in zip(self.files, quantities, strict=True)
+        ]
 
 
 def encode(answers: list[Answer], version: str) -> bytes:
@@ -174,7 +196,5 @@ def encode(answers: list[Answer], version: str) -> bytes:
 
 def _answer(answer: Answer, version: str) -> dict[str, Any]:
     values = {field.name: getattr(answer, field.name) for field in FIELDS}
-    kept = {
-        field.name: values[field.name] for field in FIELDS if not field.is_optional or values[field.name] is not None
-    }
+    kept = {field.name: values[field.name] for field in FIELDS if answer.has_record or not field.of_record}
     return {**kept, VERSION: version}

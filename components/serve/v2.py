@@ -1,9 +1,9 @@
 """The V2 protocol (Open Inference Protocol) over HTTP and gRPC.
 
 Input `image`, BYTES [n] or [n, 1]: image files, as base64 in JSON, as they are in the binary extension and gRPC.
-Input `recorded_quantity`, INT32 or INT64 of the same shape, may be added. Outputs have n rows:
-count INT64, scores FP32 [n, max_count], expected_count FP32, out_of_range FP32 (where the model has it), and
-mismatch_probability FP32 when quantities were given.
+One input of the same shape may be added: `recorded_quantity`, INT32 or INT64, or `record`, BYTES, each a record as JSON
+text, empty for none. Outputs have n rows: count INT64, scores FP32 [n, max_count], expected_count FP32, out_of_range
+FP32 (where the model has it), and what `fields.py` names besides when anything was on record.
 """
 
 import math
@@ -16,12 +16,22 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from components.core.contents import BinRecord
 from components.serve.answers import Answer, Photo
-from components.serve.fields import FIELDS
+from components.serve.fields import FIELDS, Field
 from components.serve.refusal import bad_request
-from components.serve.v1 import QUANTITY, check_number, checked_quantity, from_base64, parsed_json
+from components.serve.v1 import (
+    QUANTITY,
+    RECORD,
+    check_number,
+    checked_quantity,
+    checked_record,
+    from_base64,
+    parsed_json,
+)
 
 IMAGE = "image"
+_MOST_RECORD = 64 * 1024  # bytes of a record, as what is not photos in a message over gRPC
 JSON_LENGTH_HEADER = "inference-header-content-length"
 _INTEGERS: dict[str, np.dtype[Any]] = {"INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
 
@@ -148,11 +158,12 @@ def _wish(entry: dict[str, Any]) -> bool | None:
 
 
 def photos_from_tensors(tensors: list[Tensor], limit: int, *, base64_values: bool) -> list[Photo]:
-    """Photos from the tensors `image` and, if there is one, `recorded_quantity`. Raises Refusal."""
+    """Photos from the tensors `image` and, if there is one, `recorded_quantity` or `record`. Raises Refusal."""
     names = [tensor.name[:100] for tensor in tensors[:4]]
-    if len(tensors) > 2 or sorted(names) not in ([IMAGE], [IMAGE, QUANTITY]):
+    if len(tensors) > 2 or sorted(names) not in ([IMAGE], [IMAGE, QUANTITY], [IMAGE, RECORD]):
         raise bad_request(
-            "bad_inputs", f'The inputs must be "{IMAGE}" and, if wanted, "{QUANTITY}"; got {names!r:.200}.'
+            "bad_inputs",
+            f'The inputs must be "{IMAGE}" and, if wanted, "{QUANTITY}" or "{RECORD}"; got {names!r:.200}.',
         )
     by_name = {tensor.name: tensor for tensor in tensors}
     image = by_name[IMAGE]
@@ -164,17 +175,43 @@ def photos_from_tensors(tensors: list[Tensor], limit: int, *, base64_values: boo
     files = _files(image, base64_values, limit)
     if not files or image.shape not in ((len(files),), (len(files), 1)):
         raise bad_request("bad_shape", f'Input "{IMAGE}" has the shape {list(image.shape)} and {len(files)} elements.')
-    if QUANTITY not in by_name:
-        return [Photo(data) for data in files]
-    quantities = _integers(by_name[QUANTITY])
-    shape = by_name[QUANTITY].shape
-    if len(quantities) != len(files) or shape not in ((len(files),), (len(files), 1)):
+    told: list[BinRecord | None] = [None] * len(files)
+    if QUANTITY in by_name:
+        quantities = _one_each(by_name[QUANTITY], _integers(by_name[QUANTITY]), len(files))
+        told = [BinRecord(checked_quantity(quantity)) for quantity in quantities]
+    elif RECORD in by_name:
+        texts = _one_each(by_name[RECORD], _texts(by_name[RECORD], limit), len(files))
+        told = [_record(text, f"image {place}") for place, text in enumerate(texts, start=1)]
+    return [Photo(data, record) for data, record in zip(files, told, strict=True)]
+
+
+def _one_each(tensor: Tensor, values: list[Any], photos: int) -> list[Any]:
+    if len(values) != photos or tensor.shape not in ((photos,), (photos, 1)):
         raise bad_request(
             "bad_shape",
-            f'Input "{QUANTITY}" needs one number for each image; it has the shape {list(shape)!r:.60} and '
-            f"{len(quantities)} elements.",
+            f'Input "{tensor.name}" needs one element for each image; it has the shape {list(tensor.shape)!r:.60} and '
+            f"{len(values)} elements.",
         )
-    return [Photo(data, checked_quantity(quantity)) for data, quantity in zip(files, quantities, strict=True)]
+    return values
+
+
+def _texts(tensor: Tensor, limit: int) -> list[Any]:
+    if tensor.datatype != "BYTES":
+        raise bad_request("bad_datatype", f'Input "{RECORD}" must have the datatype BYTES, records as JSON text.')
+    return (tensor.values or []) if tensor.raw is None else _split_bytes(tensor.raw, limit)
+
+
+def _record(text: Any, what: str) -> BinRecord | None:
+    """A record from its JSON text, a string or UTF-8. Raises Refusal."""
+    if not isinstance(text, str | bytes) or len(text) > _MOST_RECORD:
+        raise bad_request("bad_record", f"The {RECORD} of {what} is not a JSON text of at most {_MOST_RECORD:,} bytes.")
+    if not text:
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise bad_request("bad_record", f"The {RECORD} of {what} is not JSON ({error}).") from error
+    return checked_record(value, what)
 
 
 def _files(image: Tensor, base64_values: bool, limit: int) -> list[bytes]:
@@ -218,10 +255,11 @@ def _integers(tensor: Tensor) -> list[Any]:
 def outputs_of(answers: list[Answer], wanted: tuple[WantedOutput, ...]) -> list[OutputTensor]:
     """The output tensors, or those that were asked for. Raises Refusal for a name that is none."""
     columns = {field: [getattr(answer, field.name) for answer in answers] for field in FIELDS}
+    told = any(answer.has_record for answer in answers)
     outputs = {
-        field.name: OutputTensor(field.name, field.datatype, np.array(values, field.dtype))
+        field.name: OutputTensor(field.name, field.datatype, _column(field, values))
         for field, values in columns.items()
-        if all(value is not None for value in values)
+        if (told if field.of_record else all(value is not None for value in values))
     }
     if len(wanted) != len({output.name for output in wanted}):
         raise bad_request("bad_outputs", "An output is asked for twice.")
@@ -229,6 +267,10 @@ def outputs_of(answers: list[Answer], wanted: tuple[WantedOutput, ...]) -> list[
         if output.name not in outputs:
             raise bad_request("bad_outputs", f'There is no output "{output.name:.60}"; there are {", ".join(outputs)}.')
     return [outputs[output.name] for output in wanted] if wanted else list(outputs.values())
+
+
+def _column(field: Field, values: list[Any]) -> NDArray[Any]:
+    return np.array([field.no_value if value is None else value for value in values], field.dtype)
 
 
 @dataclass(frozen=True)

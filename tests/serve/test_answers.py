@@ -1,36 +1,68 @@
 """What an answer says: the mismatch probability, and the parsers alone."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.core.contents import BinRecord
+from components.core.runtime import Prediction
 from components.serve import v1, v2
-from components.serve.answers import mismatch_probability
+from components.serve.answers import Judge
 from components.serve.options import parse
 from components.serve.refusal import Refusal
+from tests.small_model import record_model
 
 SCORES = st.lists(st.floats(0.001, 1), min_size=1, max_size=9).map(lambda raw: tuple(x / sum(raw) for x in raw))
 
 
-@given(scores=SCORES, outside=st.none() | st.floats(0, 1), quantity=st.integers(0, 10**9))
-def test_a_mismatch_probability_is_one_for_every_quantity_from_0(
-    scores: tuple[float, ...], outside: float | None, quantity: int
+def prediction(scores: tuple[float, ...], empty: float | None, more: float) -> Prediction:
+    """What a model says of one photo; it tells nothing of other bins where `empty` is None."""
+    if empty is None:
+        return Prediction(np.array([scores], np.float32), None)
+    outside = np.array([[empty, more]], np.float32)
+    return Prediction(np.array([scores], np.float32), outside.sum(axis=1), outside)
+
+
+@given(scores=SCORES, empty=st.none() | st.floats(0, 0.5), more=st.floats(0, 0.5), quantity=st.integers(0, 10**9))
+def test_what_is_said_of_a_record_is_a_probability_or_nothing(
+    scores: tuple[float, ...], empty: float | None, more: float, quantity: int
 ) -> None:
-    assert 0 <= mismatch_probability(quantity, scores, outside) <= 1
+    judge = Judge(record_model(len(scores)))
+    (answer,) = judge.answers(prediction(scores, empty, more), [BinRecord(quantity)])
+    for probability in (answer.mismatch_probability, answer.photo_mismatch):
+        assert probability is None or 0 <= probability <= 1
+    assert (answer.mismatch_probability is None) == (empty is None or quantity > len(scores))
+    assert answer.likeliest_count is None or 0 <= answer.likeliest_count <= len(scores)
 
 
-@given(scores=SCORES, outside=st.floats(0, 1))
-def test_what_the_bin_holds_adds_up_to_certainty(scores: tuple[float, ...], outside: float) -> None:
-    """The counts in range and 'any other' exclude each other, and one of them is true."""
-    holds = [1 - mismatch_probability(count, scores, outside) for count in range(1, len(scores) + 1)]
-    any_other = 1 - mismatch_probability(0, scores, outside)
-    assert sum(holds) + any_other == pytest.approx(1)
-    assert mismatch_probability(0, scores, outside) == mismatch_probability(len(scores) + 1, scores, outside)
+@given(scores=SCORES, empty=st.floats(0, 0.5), more=st.floats(0, 0.5))
+def test_what_the_bin_holds_by_the_photo_adds_up_to_certainty(
+    scores: tuple[float, ...], empty: float, more: float
+) -> None:
+    """0, the counts in range and more exclude each other, and one of them is true."""
+    told = prediction(scores, empty, more)
+    answers = [Judge(None).answers(told, [BinRecord(quantity)])[0] for quantity in range(len(scores) + 1)]
+    holds = [1 - answer.photo_mismatch for answer in answers if answer.photo_mismatch is not None]
+    assert len(holds) == len(scores) + 1
+    assert sum(holds) + more == pytest.approx(1, abs=1e-6)
 
 
-def test_without_out_of_range_other_quantities_are_certainly_wrong() -> None:
-    assert mismatch_probability(0, (0.5, 0.5), None) == 1
-    assert mismatch_probability(1, (0.5, 0.5), None) == 0.5
+def test_a_model_that_knows_nothing_of_records_or_of_other_bins_says_what_the_photo_does() -> None:
+    told = prediction((0.5, 0.5), None, 0.0)
+    for quantity, expected in ((0, None), (1, 0.5), (3, None)):
+        (answer,) = Judge(None).answers(told, [BinRecord(quantity)])
+        assert (answer.mismatch_probability, answer.photo_mismatch, answer.likeliest_count) == (None, expected, None)
+
+
+def test_more_wrong_records_make_one_less_believed() -> None:
+    told = prediction((0.2, 0.5, 0.3), 0.1, 0.1)
+    few, many = (
+        Judge(record_model(3), rate).answers(told, [BinRecord(1)])[0].mismatch_probability for rate in (0.01, 0.3)
+    )
+    assert few is not None
+    assert many is not None
+    assert few < many
 
 
 @given(body=st.binary(max_size=200), length=st.none() | st.text(max_size=5))

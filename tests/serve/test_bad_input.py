@@ -9,6 +9,7 @@ import subprocess
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -76,6 +77,12 @@ def test_what_is_no_photo_is_refused_by_every_way(server: RunningServer, body: b
 GOOD = base64.b64encode(photo(2)).decode()
 
 
+def with_record(data: list[Any]) -> dict[str, Any]:
+    """A V2 request with one photo, and these as its records."""
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [GOOD]}
+    return {"inputs": [image, {"name": "record", "datatype": "BYTES", "shape": [len(data)], "data": data}]}
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [
@@ -97,6 +104,10 @@ GOOD = base64.b64encode(photo(2)).decode()
         (json.dumps({"instances": [{"b64": GOOD, "recorded_quantity": "3"}]}), "whole number"),
         (json.dumps({"instances": [{"b64": GOOD, "recorded_quantity": 10**30}]}), ""),
         ('{"instances": [{"b64": "' + GOOD + '", "recorded_quantity": NaN}]}', "not JSON"),
+        (json.dumps({"instances": [{"b64": GOOD, "record": 3}]}), "record of instance 1 cannot be used: it is not an"),
+        (json.dumps({"instances": [{"b64": GOOD, "record": {"qty": 3}}]}), "unknown field 'qty'"),
+        (json.dumps({"instances": [{"b64": GOOD, "record": {"products": [{"quantity": 1}] * 501}}]}), "500"),
+        (json.dumps({"instances": [{"b64": GOOD, "record": {"quantity": 3}, "recorded_quantity": 3}]}), "one of them"),
         (json.dumps({"instances": [{"b64": GOOD}, {"b64": base64.b64encode(b"no").decode()}]}), "Photo 2 of 2"),
     ],
 )
@@ -122,6 +133,12 @@ def test_a_wrong_recorded_quantity_is_refused(server: RunningServer, quantity: s
         ({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1], "data": [GOOD]}]}, "BYTES"),
         ({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [3]}]}, "base64"),
         ({"inputs": [{"name": "picture", "datatype": "BYTES", "shape": [1], "data": [GOOD]}]}, "picture"),
+        (with_record(["{"]), "record of image 1 is not JSON"),
+        (with_record(["[1]"]), "record of image 1 cannot be used: it is not an object"),
+        (with_record([7]), "not a JSON text"),
+        (with_record(["{}", "{}"]), "one element for each image"),
+        (with_record(['{"products": [{"quantity": 1, "length": 2, "unit": "elbow"}]}']), "has the unit 'elbow'"),
+        (with_record([f'{{"quantity": 3{" " * 70_000}}}']), "at most 65,536 bytes"),
         ({"id": 5, "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [GOOD]}]}, "id"),
         (
             {

@@ -58,10 +58,10 @@ def test_a_photo_shows_its_count_its_bars_and_the_verdict(page: Page, tmp_path: 
     answer = page.get_by_role("listitem")
     expect(answer.get_by_role("heading")).to_have_text("3 items")
     expect(answer.get_by_role("row")).to_have_count(5)
-    expect(answer.locator(".verdict")).to_contain_text("probably wrong")
+    expect(answer.locator(".verdict")).to_contain_text("Recount: 3 is likelier, 4 is recorded")
     answer.get_by_role("spinbutton").fill("3")
     answer.get_by_role("spinbutton").press("Tab")
-    expect(answer.locator(".verdict")).to_contain_text("probably right")
+    expect(answer.locator(".verdict")).to_contain_text("Agrees with the record of 3 items")
     expect(answer.get_by_alt_text("Photo bin-3.jpg")).to_be_visible()
     page.screenshot(path=tmp_path / "page.png", full_page=True)
 

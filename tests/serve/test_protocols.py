@@ -19,6 +19,7 @@ from tests.serve.conftest import ROOT, RunningServer
 from tests.small_model import photo
 
 FIELDS = {"count", "scores", "expected_count", "out_of_range", "model_version"}
+OF_RECORD = {"mismatch_probability", "photo_mismatch", "likeliest_count"}
 
 
 def b64(count: int) -> str:
@@ -89,12 +90,46 @@ def test_a_recorded_quantity_is_judged_alike_in_json_query_and_v2(server: Runnin
     ]
     v2 = httpx.post(f"{server.url}/v2/models/bin-counter/infer", json={"inputs": inputs}).json()
     (answer,) = raw["predictions"]
-    in_range = 1 - answer["out_of_range"]
-    expected = 1 - in_range * answer["scores"][quantity - 1] if 1 <= quantity <= 5 else in_range
-    assert answer["mismatch_probability"] == pytest.approx(expected, abs=1e-9)
+    assert set(answer) == FIELDS | OF_RECORD
+    known = 0 <= quantity <= 5
+    assert (answer["mismatch_probability"] is not None) == (answer["likeliest_count"] is not None) == known
+    if 1 <= quantity <= 5:
+        holds = (1 - answer["out_of_range"]) * answer["scores"][quantity - 1]
+        assert answer["photo_mismatch"] == pytest.approx(1 - holds, abs=1e-9)
     assert by_json == raw
     outputs = {output["name"]: output["data"] for output in v2["outputs"]}
-    assert outputs["mismatch_probability"] == [pytest.approx(expected, abs=1e-6)]
+    for name in ("mismatch_probability", "photo_mismatch"):
+        assert outputs[name] == [pytest.approx(answer[name], abs=1e-6) if known else None]
+    assert outputs["likeliest_count"] == [answer["likeliest_count"] if known else -1]
+
+
+RECORD = {
+    "quantity": 3,
+    "products": [
+        {"quantity": 2, "length": 20, "width": 10, "height": 5, "unit": "cm", "weight": 0.4, "weight_unit": "kg"},
+        {"quantity": 1},
+    ],
+}
+
+
+def test_a_record_with_products_is_judged_alike_in_json_v2_and_grpc(server: RunningServer) -> None:
+    instances = [{"b64": b64(3), "record": RECORD}, {"b64": b64(3)}]
+    with_record, without = httpx.post(server.predict, json={"instances": instances}).json()["predictions"]
+    assert set(with_record) == FIELDS | OF_RECORD
+    assert set(without) == FIELDS
+    assert with_record["mismatch_probability"] < 0.1
+    assert with_record["likeliest_count"] == 3
+    for library, url in ((tritonclient.http, server.url.removeprefix("http://")), (tritonclient.grpc, server.grpc)):
+        with library.InferenceServerClient(url) as client:
+            image = library.InferInput("image", [2], "BYTES")
+            image.set_data_from_numpy(np.array([photo(3), photo(3)], dtype=object))
+            record = library.InferInput("record", [2], "BYTES")
+            record.set_data_from_numpy(np.array([json.dumps(RECORD).encode(), b""], dtype=object))
+            reply = client.infer("bin-counter", [image, record])
+        told, untold = reply.as_numpy("mismatch_probability")
+        assert told == pytest.approx(with_record["mismatch_probability"], abs=1e-6)
+        assert np.isnan(untold)
+        assert reply.as_numpy("likeliest_count").tolist() == [3, -1]
 
 
 def test_v2_json_echoes_the_id_and_gives_one_when_there_is_none(server: RunningServer) -> None:

@@ -76,12 +76,24 @@ function show(row) {
   const verdict = part(".verdict");
   verdict.className = "verdict";
   verdict.textContent = "";
-  if (answer && answer.mismatch_probability !== undefined) {
-    const wrong = answer.mismatch_probability > 0.5;
-    verdict.classList.add(wrong ? "mismatch" : "match");
-    const judged = wrong ? "probably wrong" : "probably right";
-    verdict.textContent = `The record of ${items(Number(row.quantity))} is ${judged}: mismatch ${percent(answer.mismatch_probability)}`;
+  if (answer && answer.mismatch_probability !== undefined) judge(verdict, answer, Number(row.quantity));
+}
+
+function judge(verdict, answer, quantity) {
+  const most = answer.scores.length;
+  if (answer.mismatch_probability === null) {
+    verdict.textContent = answer.photo_mismatch === null
+      ? `Whether the record of ${items(quantity)} is right cannot be told: the model counts 1 to ${most}.`
+      : `The photo alone gives the record of ${items(quantity)} ${percent(1 - answer.photo_mismatch)}; how often records are wrong is not known to this model.`;
+    return;
   }
+  const likeliest = answer.likeliest_count === null ? `more than ${most}` : answer.likeliest_count;
+  const agrees = likeliest === quantity;
+  verdict.classList.add(agrees ? "match" : "mismatch");
+  const wrong = `by photo and recorded quantity it is wrong with ${percent(answer.mismatch_probability)}`;
+  verdict.textContent = agrees
+    ? `Agrees with the record of ${items(quantity)}: ${wrong}.`
+    : `Recount: ${likeliest} is likelier, ${quantity} is recorded; ${wrong}.`;
 }
 
 function bar(count, score) {
@@ -126,11 +138,11 @@ function quoted(value) {
 function csv() {
   const width = Math.max(0, ...rows.map((row) => (row.answer ? row.answer.scores.length : 0)));
   const scores = Array.from({ length: width }, (_, place) => `score_${place + 1}`);
-  const head = ["file", "count", "expected_count", ...scores, "out_of_range", "recorded_quantity", "mismatch_probability", "model_version", "error"];
+  const head = ["file", "count", "expected_count", ...scores, "out_of_range", "recorded_quantity", "mismatch_probability", "photo_mismatch", "likeliest_count", "model_version", "error"];
   const lines = rows.map(({ file, answer, quantity, error }) => {
     const a = answer || { scores: [] };
     return [file.name, a.count, a.expected_count, ...scores.map((_, place) => a.scores[place]), a.out_of_range,
-      quantity === "" ? null : Number(quantity), a.mismatch_probability, a.model_version, error];
+      quantity === "" ? null : Number(quantity), a.mismatch_probability, a.photo_mismatch, a.likeliest_count, a.model_version, error];
   });
   return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
 }
