@@ -1,6 +1,5 @@
 """Judge a model on bins it never saw, through the runtime and precision that will serve it."""
 
-import heapq
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,11 @@ from components.core.predictions import PredictedBatch, held_out_bins, predict_b
 from components.core.records import read_splits
 from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
-from components.evaluate.page import Mistake, write_page
+from components.evaluate.examples import Examples
+from components.evaluate.occlusion import look_at
+from components.evaluate.page import write_page
 
-GALLERY_SIZE = 12
+LOOKED_AT_MISTAKES = 8  # of those shown; each asks the model 50 times
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,15 @@ def evaluate(bundle_folder: Path, index_path: Path, splits_path: Path, seed: int
         splits = splits[splits["subset"] == "test"]
     index = ShardIndex.read(index_path)
     index.note_use()
-    predictions, mistakes = _predict(bundle, index, splits.set_index("image_id"))
+    predictions, examples = _predict(bundle, index, splits.set_index("image_id"))
     evaluation = judge(bundle, predictions, seed)
+    looked_at = look_at(open_runtime(bundle), [*examples.mistakes[:LOOKED_AT_MISTAKES], *examples.right])
     missing = int((splits["subset"] == "test").sum()) - evaluation.n_test
     for path in (outputs.metrics, outputs.predictions, outputs.report):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(outputs.metrics, evaluation.model_dump_json(indent=2) + "\n")
     write_predictions(outputs.predictions, predictions)
-    write_page(outputs.report, bundle.info, evaluation, predictions, mistakes, missing)
+    write_page(outputs.report, bundle.info, evaluation, predictions, examples, looked_at, missing)
     print(summary_line(evaluation), flush=True)
     return evaluation
 
@@ -75,17 +77,17 @@ def judge(bundle: Bundle, predictions: pd.DataFrame, seed: int) -> Evaluation:
     )
 
 
-def _predict(bundle: Bundle, index: ShardIndex, bins: pd.DataFrame) -> tuple[pd.DataFrame, list[Mistake]]:
-    """Predictions of all bins in order of their ids, and the surest mistakes among the test bins, surest first."""
+def _predict(bundle: Bundle, index: ShardIndex, bins: pd.DataFrame) -> tuple[pd.DataFrame, Examples]:
+    """Predictions of all bins in order of their ids, and the test bins that the report shows."""
     tables: list[pd.DataFrame] = []
-    mistakes: list[Mistake] = []
+    examples = Examples(bundle.info.max_count)
     for batch in predict_bins(bundle, index, set(bins.index)):
         table = _table(batch, bins)
         tables.append(table)
-        mistakes = heapq.nlargest(GALLERY_SIZE, [*mistakes, *_mistakes(batch, table)])
+        examples.add(batch, table)
     if not tables:
         raise UserError("No held-out bin has a photo in the shards; run download again, or give more bins.")
-    return pd.concat(tables).sort_values("image_id", ignore_index=True), mistakes
+    return pd.concat(tables).sort_values("image_id", ignore_index=True), examples
 
 
 def _table(batch: PredictedBatch, bins: pd.DataFrame) -> pd.DataFrame:
@@ -103,13 +105,3 @@ def _table(batch: PredictedBatch, bins: pd.DataFrame) -> pd.DataFrame:
             "out_of_range": np.nan if prediction.out_of_range is None else prediction.out_of_range,
         }
     )
-
-
-def _mistakes(batch: PredictedBatch, table: pd.DataFrame) -> list[Mistake]:
-    confidence = batch.prediction.scores.max(axis=1)
-    quantity, count = table["quantity"].to_numpy(), table["count"].to_numpy()
-    wrong = (table["subset"] == "test").to_numpy() & (count != quantity)
-    return [
-        Mistake(float(confidence[row]), table["file"][row], int(quantity[row]), int(count[row]), batch.jpegs[row])
-        for row in np.flatnonzero(wrong)
-    ]

@@ -1,7 +1,6 @@
 """The evaluation's HTML report: how good the model is, beside the simplest guess, and where it goes wrong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -10,17 +9,8 @@ from components.core.bundle import BundleInfo
 from components.core.metrics import Evaluation, believable
 from components.core.report import Number, Photo, Report
 from components.evaluate import plots
-
-
-@dataclass(frozen=True, order=True)
-class Mistake:
-    """A test bin that was counted wrong, and how sure the model was of it."""
-
-    confidence: float
-    file: str
-    quantity: int
-    count: int
-    jpeg: bytes
+from components.evaluate.examples import Example, Examples
+from components.evaluate.occlusion import LookedAt
 
 
 def write_page(
@@ -28,7 +18,8 @@ def write_page(
     info: BundleInfo,
     evaluation: Evaluation,
     predictions: pd.DataFrame,
-    mistakes: Sequence[Mistake],
+    examples: Examples,
+    looked_at: Sequence[LookedAt],
     missing: int,
 ) -> None:
     """Write the report. `missing` is how many test bins had no photo that could be read."""
@@ -50,13 +41,11 @@ def write_page(
     )
     report.figure(plots.per_count(evaluation), "Precision and recall by count")
     report.table(["count", "precision", "recall", "F1", "bins"], _per_count(evaluation), "By count")
-    if mistakes:
+    if examples.mistakes:
         report.heading("Surest mistakes")
         report.text("Wrong, and most sure of it: a hidden item, a wrong record, or something to learn from.")
-        report.gallery(
-            Photo(one.jpeg, f"{one.file}: holds {one.quantity}, said {one.count} ({one.confidence:.0%} sure)")
-            for one in mistakes
-        )
+        report.gallery(Photo(one.jpeg, _said(one)) for one in examples.mistakes)
+    _looked_at(report, looked_at)
     report.heading("Can its probabilities be believed?")
     report.figure(
         plots.reliability_diagram(test),
@@ -97,6 +86,28 @@ def _per_count(evaluation: Evaluation) -> list[list[str | int]]:
         [count, f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}", one.support]
         for count, one in evaluation.per_class.items()
     ]
+
+
+def _said(one: Example) -> str:
+    return f"{one.file}: holds {one.quantity}, said {one.count} ({one.confidence:.0%} sure)"
+
+
+def _looked_at(report: Report, looked_at: Sequence[LookedAt]) -> None:
+    if not looked_at:
+        return
+    report.heading("What it looks at")
+    report.text(
+        "A patch of the photo's mean colour, a quarter of its width and height, covered it place by place. What is lit "
+        "made the answer less probable when it was covered, so it speaks for the answer; what is blue speaks against "
+        "it; what is dim hardly matters. The light should be on items, not on straps, walls or labels. A photo that is "
+        "dim all over has no place that decides alone. The model was asked to believe in the same answer throughout, "
+        "and a patch is itself something that it never saw: take the maps as a hint."
+    )
+    for name, right in (("Of the surest mistakes:", False), ("Of the surest right answers, by count:", True)):
+        shown = [one for one in looked_at if (one.example.count == one.example.quantity) == right]
+        if shown:
+            report.text(name)
+            report.gallery(Photo(one.picture(), f"{_said(one.example)}; {one.words}") for one in shown)
 
 
 def _out_of_range(report: Report, evaluation: Evaluation, predictions: pd.DataFrame, max_count: int) -> None:

@@ -67,13 +67,29 @@ def test_a_model_without_out_of_range_is_judged_without_it(data, outputs, tmp_pa
 def test_the_report_shows_the_surest_mistakes_and_is_one_file(data, outputs, tmp_path):
     figures = evaluate(write_small_bundle(tmp_path / "bundle", shift=0.5).folder, data.index, data.splits, 0, outputs)
     page = outputs.report.read_text()
+    mistakes = page.partition("Surest mistakes</h2>")[2].partition("<h2>")[0]
     wrong = figures.n_test - figures.correct
-    assert page.count("data:image/jpeg;base64,") == min(12, wrong) > 0
+    assert mistakes.count("data:image/jpeg;base64,") == min(12, wrong) > 0
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert f"{figures.accuracy:.1%}" in page
     assert figures.ece_if_calibrated is not None
     believed = "can be believed" if figures.ece <= figures.ece_if_calibrated else "cannot be taken at their word"
     assert believed in page
+
+
+def test_the_report_shows_what_the_model_looks_at_in_mistakes_and_in_right_answers_of_every_count(
+    data, outputs, tmp_path
+):
+    evaluate(write_small_bundle(tmp_path / "bundle", shift=0.5).folder, data.index, data.splits, 0, outputs)
+    predictions = read_predictions(outputs.predictions).query("subset == 'test'")
+    right = predictions[predictions["count"] == predictions["quantity"]]
+    section = outputs.report.read_text().partition("What it looks at</h2>")[2].partition("<h2>")[0]
+    of_mistakes, _, of_right = section.partition("Of the surest right answers, by count:")
+    assert of_mistakes.count("<img") == min(8, len(predictions) - len(right)) > 0
+    assert of_right.count("<img") == right.groupby("count").size().clip(upper=2).sum()
+    shown = [int(count) for count in re.findall(r"<figcaption>\d+: holds (\d)", of_right)]
+    assert shown == sorted(shown)
+    assert set(shown) == set(right["count"])
 
 
 def test_a_test_bin_without_a_photo_is_left_out_and_told(data, outputs, tmp_path):
