@@ -1,6 +1,7 @@
 """What the model looks at: maps of a network that is known to look at brightness, and nothing else."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tests.small_model import IMAGE_SIZE, STEP, write_small_bundle
 
 
 @pytest.fixture
-def runtime(tmp_path) -> Runtime:
+def runtime(tmp_path: Path) -> Runtime:
     return open_runtime(write_small_bundle(tmp_path / "bundle"))
 
 
@@ -31,7 +32,7 @@ def example(pixels: np.ndarray, count: int) -> Example:
     return Example(0.9, "00001", count, count, data.getvalue())
 
 
-def test_the_map_points_at_the_one_thing_that_speaks_for_the_answer(runtime):
+def test_the_map_points_at_the_one_thing_that_speaks_for_the_answer(runtime: Runtime) -> None:
     falls = occlusion(runtime, photo_with_a_patch(255, slice(8, 16), slice(20, 28), 3 * STEP), count=3)
     assert falls.shape == (CELLS, CELLS)
     place = np.unravel_index(falls.argmax(), falls.shape)
@@ -41,19 +42,19 @@ def test_the_map_points_at_the_one_thing_that_speaks_for_the_answer(runtime):
     assert abs(falls[6:, :3]).max() < falls.max() / 5
 
 
-def test_what_speaks_against_the_answer_is_below_zero(runtime):
+def test_what_speaks_against_the_answer_is_below_zero(runtime: Runtime) -> None:
     falls = occlusion(runtime, photo_with_a_patch(255, slice(8, 16), slice(20, 28), 3 * STEP), count=2)
     assert falls[2:4, 5:7].max() < 0
 
 
-def test_a_photo_without_any_place_that_matters_is_dim_all_over(runtime):
+def test_a_photo_without_any_place_that_matters_is_dim_all_over(runtime: Runtime) -> None:
     even = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), 90, np.uint8)
     [looked_at] = look_at(runtime, [example(even, 3)])
     assert abs(looked_at.falls).max() < 1e-6
     assert np.asarray(Image.open(io.BytesIO(looked_at.picture()))).max() < 40
 
 
-def test_the_picture_keeps_the_photos_shape_and_is_lit_where_it_matters():
+def test_the_picture_keeps_the_photos_shape_and_is_lit_where_it_matters() -> None:
     falls = np.zeros((CELLS, CELLS))
     falls[0, 0], falls[-1, -1] = 0.3, -0.3
     shown = LookedAt(example(np.full((30, 60, 3), (200, 120, 40), np.uint8), 3), falls)
@@ -66,7 +67,7 @@ def test_the_picture_keeps_the_photos_shape_and_is_lit_where_it_matters():
     assert shown.words == "30 points less where it matters most"
 
 
-def test_a_photo_taken_on_its_side_is_shown_upright():
+def test_a_photo_taken_on_its_side_is_shown_upright() -> None:
     data = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
