@@ -11,7 +11,7 @@ products are listed, a small network that read such records judges this one; els
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.core.bundle import Bundle
 from components.core.contents import BinRecord, Product
+from components.core.count_sets import SetThresholds
 from components.core.stored import Stored
 
 RECORD_FILE = "record.json"  # in a bundle
@@ -91,15 +92,17 @@ class Perceptron(BaseModel):
 
     def __call__(self, features: Array) -> Array:
         """Scores of N rows of features."""
-        mean, scale, hidden_weights, hidden_bias, output, output_bias = self._arrays
+        mean, scale, hidden_weights, hidden_bias, output, output_bias = _arrays(self)
         hidden = np.maximum((features - mean) / scale @ hidden_weights + hidden_bias, 0)
         scores: Array = hidden @ output + output_bias
         return scores
 
-    @cached_property
-    def _arrays(self) -> tuple[Array, ...]:
-        fields = (self.mean, self.scale, self.hidden, self.hidden_bias, self.output, self.output_bias)
-        return tuple(np.array(field, np.float64) for field in fields)
+
+@lru_cache(maxsize=4)
+def _arrays(network: Perceptron) -> tuple[Array, ...]:
+    """Made once: turning tuples into arrays takes longer than using them."""
+    fields = (network.mean, network.scale, network.hidden, network.hidden_bias, network.output, network.output_bias)
+    return tuple(np.array(field, np.float64) for field in fields)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ class RecordModel(Stored):
     judge: Perceptron | None = None
     lists: Perceptron | None = None  # of what a list without quantities says; added to log π
     lists_gamma: float = 1.0
+    sets: SetThresholds | None = None
 
     def judged(self, photo: Array, record: BinRecord, error_rate: float | None = None) -> Judgement:
         """Judge one bin: `photo` holds the K+2 probabilities of 0, 1…K, more.

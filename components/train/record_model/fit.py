@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from torch.nn import functional
 
 from components.core.contents import BinRecord, Product
+from components.core.count_sets import LEVEL, SetThresholds, threshold
 from components.core.posterior import Perceptron, RecordModel, product_features, record_features
 from components.core.record_errors import ERROR_RATE, each_wrong_record
 
@@ -66,12 +67,12 @@ def fit_record_model(training: Sequence[BinRecord], validation: Known, max_count
         error_rate=ERROR_RATE,
         wrong=tuple(map(tuple, wrong)),
     )
-    if len(listed) < FEWEST_LISTS:
-        return model
-    model = model.model_copy(
-        update={"judge": _fit_judge(model, listed, random, seed), "lists": _fit_lists(model, listed, seed)}
-    )
-    return model.model_copy(update=_fit_gammas(model, validation, _pool(listed), random))
+    if len(listed) >= FEWEST_LISTS:
+        model = model.model_copy(
+            update={"judge": _fit_judge(model, listed, random, seed), "lists": _fit_lists(model, listed, seed)}
+        )
+        model = model.model_copy(update=_fit_gammas(model, validation, _pool(listed), random))
+    return model.model_copy(update={"sets": _thresholds(model, validation)})
 
 
 def class_of(quantity: int, max_count: int) -> int:
@@ -195,14 +196,50 @@ def _fit_gammas(
                 believed.append(model.given_record(shown))
                 truths.append(class_of(record.quantity, model.max_count))
                 weights.append(weight)
-    listed = [place for place, record in enumerate(validation.records) if record.products is not None]
-    if not photos or not listed:
+    if not photos:
         return {}
-    lists = np.array([model.given_list(validation.records[place].products or ()) for place in listed])
-    classes = np.array([class_of(validation.records[place].quantity, model.max_count) for place in listed])
-    records_loss = partial(_loss, model, np.array(photos), np.array(believed), np.array(truths), np.array(weights))
-    lists_loss = partial(_loss, model, validation.photo[listed], lists, classes, np.ones(len(listed)))
-    return {"gamma": _least(records_loss), "lists_gamma": _least(lists_loss)}
+    loss = partial(_loss, model, np.array(photos), np.array(believed), np.array(truths), np.array(weights))
+    return {"gamma": _least(loss), "lists_gamma": _lists_gamma(model, _Listed.of(model, validation))}
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Validation bins whose products are known: what photos and lists say (N×C each), and what is true (N)."""
+
+    photo: Array
+    lists: Array
+    classes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, model: RecordModel, validation: Known) -> "_Listed":
+        places = [place for place, record in enumerate(validation.records) if record.products is not None]
+        lists = [model.given_list(validation.records[place].products or ()) for place in places]
+        classes = [class_of(validation.records[place].quantity, model.max_count) for place in places]
+        return cls(validation.photo[places], np.array(lists), np.array(classes))
+
+    def at(self, places: NDArray[np.int64]) -> "_Listed":
+        return _Listed(self.photo[places], self.lists[places], self.classes[places])
+
+
+def _lists_gamma(model: RecordModel, listed: _Listed) -> float:
+    return _least(partial(_loss, model, listed.photo, listed.lists, listed.classes, np.ones(len(listed.classes))))
+
+
+def _thresholds(model: RecordModel, validation: Known) -> SetThresholds:
+    """Of sets. Photos are calibrated without the bin already; gamma is fitted on one half for the other."""
+    classes = np.array([class_of(record.quantity, model.max_count) for record in validation.records])
+    found = SetThresholds(level=LEVEL, photo=threshold(validation.photo, classes))
+    if model.lists is None:
+        return found
+    listed = _Listed.of(model, validation)
+    halves = np.array_split(np.random.default_rng(0).permutation(len(listed.classes)), 2)
+    if not len(halves[-1]):
+        return found
+    together = np.empty_like(listed.lists)
+    for ours, others in (halves, halves[::-1]):
+        gamma = _lists_gamma(model, listed.at(others))
+        together[ours] = model.combine(listed.photo[ours], listed.lists[ours], gamma)
+    return found.model_copy(update={"listed": threshold(together, listed.classes)})
 
 
 def _loss(
