@@ -35,7 +35,7 @@ from benchmarks.train_plain import train_plainly
 from benchmarks.workbench import Bins, Row, drawn_bins, made_bins
 from components.core.bundle import read_bundle
 from components.core.defaults import BACKBONE
-from components.core.metrics import proportion_interval
+from components.core.intervals import proportion_interval
 from components.core.pixel_cache import PixelCache, open_pixels
 from components.core.recipe import choose_recipe
 from components.core.runtime import open_runtime

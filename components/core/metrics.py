@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.core.intervals import Interval, proportion_interval
+from components.core.record_metrics import RecordFigures
+
 Counts = NDArray[np.int64]
 Scores = NDArray[np.float64]
-Interval = tuple[float, float]
 
-NORMAL_95 = 1.959964  # the 97.5 % point of the normal distribution
 CALIBRATION_BINS = 15
 RESAMPLES = 2000
 # A score of 0 for the true count would make the loss infinite.
@@ -79,6 +80,7 @@ class Evaluation(BaseModel):
     per_class: dict[str, ClassFigures]
     confusion: list[list[int]]
     out_of_range: OutOfRangeFigures | None = None
+    records: RecordFigures | None = None
 
 
 def evaluate_counts(truth: Counts, scores: Scores, seed: int = 0) -> Evaluation:
@@ -216,28 +218,6 @@ def out_of_range_figures(outside: NDArray[np.bool_], probability: NDArray[np.flo
         n_in_range=int((~outside).sum()),
         n_out_of_range=int(outside.sum()),
     )
-
-
-def proportion_interval(right: int, of: int) -> Interval:
-    """95 % interval of a share by Wilson's score (1927), which keeps its width where all or none are right."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, of).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def paired_interval(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Interval:
-    """95 % interval of how much oftener ours is right than theirs, on the same N bins.
-
-    Wald's interval after half a bin was added to each of the four cells (Agresti and Min, Statistics in Medicine 2005).
-    Most bins are easy or hard for both, so this is narrower than what two separate intervals would allow to say.
-    """
-    only_ours, only_theirs = (ours & ~theirs).sum() + 0.5, (theirs & ~ours).sum() + 0.5
-    of = len(ours) + 2
-    difference = (only_ours - only_theirs) / of
-    error = np.sqrt((only_ours + only_theirs) / of - difference**2) / np.sqrt(of)
-    half_width = NORMAL_95 * error
-    return float(difference - half_width), float(difference + half_width)
 
 
 def summary_line(evaluation: Evaluation) -> str:

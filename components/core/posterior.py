@@ -163,14 +163,21 @@ class RecordModel(Stored):
 
     def given_record(self, record: BinRecord, error_rate: float | None = None) -> Array:
         """p(c | R) of a record with a quantity of 0…K, K+2 probabilities; ε is the learned one if None."""
-        right = record.quantity
-        classes = self._by_quantity(right)
-        if record.products is not None and self.judge is not None:
-            classes = _softmax(np.log(classes + _TINY) + self.judge(record_features(record)[None])[0])
+        found: Array = self.given_records([record], error_rate)[0]
+        return found
+
+    def given_records(self, records: Sequence[BinRecord], error_rate: float | None = None) -> Array:
+        """The same of N records, N×(K+2)."""
+        recorded = np.array([record.quantity for record in records], int)
+        classes = self._by_quantity()[recorded]
+        listed = [place for place, record in enumerate(records) if record.products is not None]
+        if self.judge is not None and listed:
+            features = np.array([record_features(records[place]) for place in listed])
+            classes[listed] = _softmax(np.log(classes[listed] + _TINY) + self.judge(features))
         if error_rate is not None:
             odds = error_rate / (1 - error_rate) / (self.error_rate / (1 - self.error_rate))
-            classes = classes * np.where(np.arange(len(classes)) == right, 1.0, odds)
-        normalised: Array = classes / classes.sum()
+            classes = classes * np.where(np.arange(classes.shape[1]) == recorded[:, None], 1.0, odds)
+        normalised: Array = classes / classes.sum(axis=1, keepdims=True)
         return normalised
 
     def given_list(self, products: Sequence[Product]) -> Array:
@@ -183,13 +190,12 @@ class RecordModel(Stored):
         ratio = np.log(np.maximum(photo, _TINY)) - np.log(np.maximum(np.array(self.prior), _TINY))
         return _softmax(gamma * ratio + np.log(np.maximum(believed, _TINY)))
 
-    def _by_quantity(self, quantity: int) -> Array:
-        """The table: p(c | r) ∝ π(c) q(r | c) with the learned ε."""
-        prior, wrong = np.array(self.prior), np.array(self.wrong)
-        says = self.error_rate * wrong[:, quantity]
-        says[quantity] = 1 - self.error_rate
-        found: Array = prior * says
-        return found / found.sum()
+    def _by_quantity(self) -> Array:
+        """The table p(c | r) ∝ π(c) q(r | c) with the learned ε: a row of K+2 for each r = 0…K."""
+        says = self.error_rate * np.array(self.wrong).T
+        np.fill_diagonal(says, 1 - self.error_rate)
+        found: Array = says * np.array(self.prior)
+        return found / found.sum(axis=1, keepdims=True)
 
 
 def read_record_model(bundle: Bundle) -> RecordModel | None:

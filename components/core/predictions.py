@@ -29,6 +29,8 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("expected_count", pa.float64()),
         ("scores", pa.list_(pa.float32())),
         ("out_of_range", pa.float32()),  # null for a model that knows nothing of it
+        ("empty", pa.float32()),  # its two parts, null where the model does not tell them apart
+        ("more", pa.float32()),
     ]
 )
 BATCH_SIZE = 32

@@ -7,16 +7,20 @@ import numpy as np
 import pandas as pd
 
 from components.core.bundle import Bundle, bundle_version, read_bundle
+from components.core.contents import BinRecord
 from components.core.errors import UserError
 from components.core.files import write_whole
 from components.core.metrics import Evaluation, evaluate_counts, out_of_range_figures, summary_line
+from components.core.posterior import read_record_model
 from components.core.predictions import PredictedBatch, held_out_bins, predict_bins, stack_scores, write_predictions
-from components.core.records import read_splits
+from components.core.record_metrics import RecordFigures
+from components.core.records import block_of, read_splits
 from components.core.runtime import open_runtime
 from components.core.shards import ShardIndex
 from components.evaluate.examples import Examples
 from components.evaluate.occlusion import look_at
 from components.evaluate.page import write_page
+from components.evaluate.records import HeldOut, judge_records
 
 LOOKED_AT_MISTAKES = 8  # of those shown; each asks the model 50 times
 
@@ -43,6 +47,8 @@ def evaluate(bundle_folder: Path, index_path: Path, splits_path: Path, seed: int
     index.note_use()
     predictions, examples = _predict(bundle, index, splits.set_index("image_id"))
     evaluation = judge(bundle, predictions, seed)
+    records = _judge_records(bundle, predictions, splits.set_index("image_id")["product_list"], seed)
+    evaluation = evaluation.model_copy(update={"records": records})
     looked_at = look_at(open_runtime(bundle), [*examples.mistakes[:LOOKED_AT_MISTAKES], *examples.right])
     missing = int((splits["subset"] == "test").sum()) - evaluation.n_test
     for path in (outputs.metrics, outputs.predictions, outputs.report):
@@ -77,6 +83,21 @@ def judge(bundle: Bundle, predictions: pd.DataFrame, seed: int) -> Evaluation:
     )
 
 
+def _judge_records(
+    bundle: Bundle, predictions: pd.DataFrame, product_lists: pd.Series, seed: int
+) -> RecordFigures | None:
+    """Figures of records; None for a model that knows nothing of them."""
+    model = read_record_model(bundle)
+    if model is None or predictions["empty"].isna().any():
+        return None
+    lists = product_lists.loc[predictions["image_id"]]
+    records = list(map(BinRecord.decode, predictions["quantity"].tolist(), lists))
+    scores, outside = stack_scores(predictions), predictions[["empty", "more"]].to_numpy(np.float64)
+    photo = np.hstack([outside[:, :1], (1 - outside.sum(axis=1, keepdims=True)) * scores, outside[:, 1:]])
+    blocks, _ = pd.factorize(predictions["image_id"].map(block_of))
+    return judge_records(model, HeldOut(records, photo, blocks.astype(np.int64)), seed)
+
+
 def _predict(bundle: Bundle, index: ShardIndex, bins: pd.DataFrame) -> tuple[pd.DataFrame, Examples]:
     """Predictions of all bins in order of their ids, and the test bins that the report shows."""
     tables: list[pd.DataFrame] = []
@@ -103,5 +124,7 @@ def _table(batch: PredictedBatch, bins: pd.DataFrame) -> pd.DataFrame:
             "expected_count": prediction.expected_counts,
             "scores": list(prediction.scores),
             "out_of_range": np.nan if prediction.out_of_range is None else prediction.out_of_range,
+            "empty": np.nan if prediction.empty_and_more is None else prediction.empty_and_more[:, 0],
+            "more": np.nan if prediction.empty_and_more is None else prediction.empty_and_more[:, 1],
         }
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from components.core.metrics import Interval
+from components.core.intervals import Interval
 from components.train.data import Source, Subset
 from components.train.network.model import Normalise
 

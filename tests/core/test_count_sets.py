@@ -8,7 +8,7 @@ from mapie.classification import SplitConformalClassifier
 from mapie.conformity_scores import APSConformityScore
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from components.core.count_sets import count_sets, grown_mass, threshold
+from components.core.count_sets import count_sets, mass_before, threshold
 
 ROWS = st.lists(st.lists(st.floats(0.001, 1), min_size=6, max_size=6), min_size=1, max_size=20).map(
     lambda rows: np.array(rows) / np.sum(rows, axis=1, keepdims=True)
@@ -40,13 +40,16 @@ def test_a_set_holds_the_likeliest_and_what_lies_between_and_grows_with_what_it_
 
 
 @given(probabilities=ROWS)
-def test_the_last_class_to_join_makes_it_certain(probabilities: np.ndarray) -> None:
-    assert grown_mass(probabilities).max(axis=1) == pytest.approx(1)
+def test_a_set_begins_with_the_likeliest_class_and_all_is_in_it_at_last(probabilities: np.ndarray) -> None:
+    masses = mass_before(probabilities)
+    rows = np.arange(len(masses))
+    assert (masses[rows, probabilities.argmax(axis=1)] == 0).all()
+    assert masses.max(axis=1) == pytest.approx(1 - probabilities[rows, masses.argmax(axis=1)])
 
 
 def test_of_two_neighbours_the_likelier_joins_and_a_likelier_class_further_off_waits() -> None:
-    masses = grown_mass(np.array([[0.3, 0.1, 0.4, 0.15, 0.05, 0.0]]))
-    assert masses == pytest.approx(np.array([[0.95, 0.65, 0.4, 0.55, 1.0, 1.0]]))
+    masses = mass_before(np.array([[0.3, 0.1, 0.4, 0.15, 0.05, 0.0]]))
+    assert masses == pytest.approx(np.array([[0.65, 0.55, 0.0, 0.4, 0.95, 1.0]]))
 
 
 @pytest.mark.parametrize("level", [0.8, 0.9])
@@ -68,7 +71,7 @@ def test_with_one_top_thresholds_and_sets_are_those_of_mapie() -> None:
     told = Told().fit(probabilities, truth)
     mapie = SplitConformalClassifier(told, confidence_level=0.9, conformity_score=NothingRandom(), prefit=True)
     mapie.conformalize(probabilities, truth, predict_params={})
-    _, theirs = mapie.predict_set(fresh, conformity_score_params={"include_last_label": False})
+    _, theirs = mapie.predict_set(fresh, conformity_score_params={"include_last_label": True})
     sets = count_sets(fresh, threshold(probabilities, truth, 0.9))
     places = np.arange(6)
     ours = (sets[:, :1] <= places) & (places <= sets[:, 1:])
@@ -76,7 +79,7 @@ def test_with_one_top_thresholds_and_sets_are_those_of_mapie() -> None:
 
 
 class NothingRandom(APSConformityScore):
-    """Their score without its random part."""
+    """Their score with a random part that is always 1."""
 
     def get_conformity_scores(
         self,
@@ -85,9 +88,10 @@ class NothingRandom(APSConformityScore):
         y_enc: np.ndarray | None = None,
         **kwargs: object,
     ) -> np.ndarray:
-        """The mass that each row's set holds once it has grown to the truth."""
+        """The mass that each row's set holds before it grows to the truth."""
+        assert y_enc is not None
         mass, self.cutoff = self.get_true_label_cumsum_proba(y, y_pred, self.classes)
-        return np.asarray(mass)
+        return np.asarray(mass - y_pred[np.arange(len(y_pred)), y_enc][:, None])
 
 
 class Told(ClassifierMixin, BaseEstimator):

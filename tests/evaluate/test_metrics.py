@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.core import metrics
+from components.core import intervals, metrics
 from components.core.metrics import Evaluation, evaluate_counts
 
 
@@ -104,20 +104,20 @@ def test_the_order_of_the_bins_does_not_matter(pair: tuple[np.ndarray, np.ndarra
 @settings(max_examples=50, deadline=None)
 def test_the_interval_of_a_share_never_collapses_and_holds_the_share(pair: tuple[int, int]) -> None:
     right, of = pair
-    low, high = metrics.proportion_interval(right, of)
+    low, high = intervals.proportion_interval(right, of)
     assert 0 <= low <= right / of <= high <= 1
     assert high - low > 1 / (of + 4)
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
-    assert metrics.proportion_interval(10, 10) == pytest.approx((0.722, 1), abs=1e-3)
-    assert metrics.proportion_interval(0, 20) == pytest.approx((0, 0.161), abs=1e-3)
+    assert intervals.proportion_interval(10, 10) == pytest.approx((0.722, 1), abs=1e-3)
+    assert intervals.proportion_interval(0, 20) == pytest.approx((0, 0.161), abs=1e-3)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.4, 0.98])
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(share: float) -> None:
     rights = np.random.default_rng(1).binomial(150, share, 1000)
-    intervals = [metrics.proportion_interval(int(right), 150) for right in rights]
+    intervals = [intervals.proportion_interval(int(right), 150) for right in rights]
     covering = [low <= share <= high for low, high in intervals]
     assert 0.92 <= np.mean(covering) <= 0.99
 
@@ -129,7 +129,7 @@ def test_the_paired_interval_covers_the_truth_about_as_often_as_it_says(differin
     for _ in range(1000):
         ours = generator.random(100) < 0.5
         theirs = ours ^ (generator.random(100) < differing)
-        low, high = metrics.paired_interval(ours, theirs)
+        low, high = intervals.paired_interval(ours, theirs)
         covering.append(low <= 0 <= high)
         assert high - low > 0.01  # also where both always agreed
     assert np.mean(covering) >= 0.93
@@ -139,9 +139,9 @@ def test_pairing_sees_what_two_separate_intervals_would_hide() -> None:
     ours = np.arange(400) % 2 == 0
     theirs = ours.copy()
     theirs[:16] = True  # right wherever we are, and on eight bins more
-    low, _ = metrics.paired_interval(theirs, ours)
+    low, _ = intervals.paired_interval(theirs, ours)
     assert low > 0
-    assert metrics.proportion_interval(int(ours.sum()), 400)[1] > theirs.mean()
+    assert intervals.proportion_interval(int(ours.sum()), 400)[1] > theirs.mean()
 
 
 def test_out_of_range_figures_need_bins_of_both_kinds() -> None:

@@ -3,7 +3,8 @@
 The photo comes in by the validation bins alone: their held-out probabilities give π and gamma.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -68,11 +69,22 @@ def fit_record_model(training: Sequence[BinRecord], validation: Known, max_count
         wrong=tuple(map(tuple, wrong)),
     )
     if len(listed) >= FEWEST_LISTS:
-        model = model.model_copy(
-            update={"judge": _fit_judge(model, listed, random, seed), "lists": _fit_lists(model, listed, seed)}
-        )
+        with _one_thread():
+            judge, lists = _fit_judge(model, listed, random, seed), _fit_lists(model, listed, seed)
+        model = model.model_copy(update={"judge": judge, "lists": lists})
         model = model.model_copy(update=_fit_gammas(model, validation, _pool(listed), random))
     return model.model_copy(update={"sets": _thresholds(model, validation)})
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Networks as small as these take ten times as long where threads wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def class_of(quantity: int, max_count: int) -> int:

@@ -6,7 +6,8 @@ The answer is a second training without them, in as many optimiser steps, judged
 from dataclasses import replace
 from pathlib import Path
 
-from components.core.metrics import evaluate_counts, most_probable, paired_interval
+from components.core.intervals import paired_interval
+from components.core.metrics import evaluate_counts, most_probable
 from components.core.place import is_address
 from components.core.recipe import with_fields
 from components.core.report import Report
