@@ -24,6 +24,8 @@ from components.core.count_sets import SetThresholds
 from components.core.stored import Stored
 
 RECORD_FILE = "record.json"  # in a bundle
+# A recount pays from here on where a wrong record costs as much as ten recounts; twice what records are wrong anyway.
+RECOUNT_FROM = 0.1
 
 Array = NDArray[np.float64]
 _LARGEST = 3  # products told one by one, those of the largest volume first

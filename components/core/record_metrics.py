@@ -15,6 +15,15 @@ from scipy.stats import rankdata
 from components.core.intervals import Interval
 
 SHARES = (0.05, 0.1, 0.2)  # of all bins, that are recounted first
+FIRST_TENTH = 1  # its place in SHARES
+
+# Ways to put records in order.
+WHOLE = "photo and whole record"
+WHOLE_WITHOUT_PHOTO = "whole record without the photo"
+QUANTITY = "photo and quantity"
+QUANTITY_WITHOUT_PHOTO = "quantity alone"
+PHOTO = "photo alone"
+RANDOM = "random"
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -65,7 +74,8 @@ class ErrorKindFigures(BaseModel):
 class ErrorRateFigures(BaseModel):
     """Whether probabilities hold where a share `rate` of the records is wrong and the model was told so.
 
-    `brier` and `constant` are mean squared errors of the probabilities and of always saying `rate`. `expected` and
+    `brier` and `constant` are mean squared errors, over the records that can be judged, of the probabilities and of
+    always saying `rate`. `expected` and
     `found` are numbers of wrong records among the first SHARES of the list.
     """
 
@@ -73,7 +83,7 @@ class ErrorRateFigures(BaseModel):
 
     rate: float
     brier: Spread
-    constant: float
+    constant: Spread
     expected: tuple[float, ...]
     found: tuple[float, ...]
 
@@ -110,14 +120,18 @@ class RecordFigures(BaseModel):
     error_rate: float
     kinds: tuple[ErrorKindFigures, ...]  # the mixture first
     rates: tuple[ErrorRateFigures, ...]
-    recounts_of_right: float  # share of right records where another count is likelier
+    recount_from: float  # a mismatch probability, from which on a record is recounted …
+    recounts_of_right: float  # … and which shares of the right and of the wrong records then are
     recounts_of_wrong: float
     counting: tuple[CountingFigures, ...] = ()
     sets: tuple[SetFigures, ...] = ()
 
-    def found_first(self, by: str, share: float = 0.1, kind: int = 0) -> Spread | None:
-        """The share of wrong records found in the first `share` of recounts, None where it was not measured."""
-        return next((one.found[SHARES.index(share)] for one in self.kinds[kind].rankings if one.by == by), None)
+    @property
+    def ranked(self) -> tuple[Ranking, Ranking]:
+        """Of the mixture of errors: the best order that photo and record give, and the record's without the photo."""
+        ways = {one.by: one for one in self.kinds[0].rankings}
+        both = (WHOLE, WHOLE_WITHOUT_PHOTO) if WHOLE in ways else (QUANTITY, QUANTITY_WITHOUT_PHOTO)
+        return ways[both[0]], ways[both[1]]
 
 
 @dataclass(frozen=True)

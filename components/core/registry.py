@@ -44,6 +44,9 @@ class Figures(BaseModel):
     rmse: float
     within_one: float
     n_test: int
+    # Share of the wrong records among the first tenth of recounts, and by the record without the photo.
+    wrong_records_found: float | None = None
+    wrong_records_found_without_photo: float | None = None
 
 
 class Deployment(Stored):

@@ -11,6 +11,7 @@ from components.core.report import Number, Photo, Report
 from components.evaluate import plots
 from components.evaluate.examples import Example, Examples
 from components.evaluate.occlusion import LookedAt
+from components.evaluate.record_page import add_records
 
 
 def write_page(
@@ -53,6 +54,8 @@ def write_page(
     )
     if evaluation.ece_if_calibrated is not None:
         report.text(believable(evaluation.ece, evaluation.ece_if_calibrated))
+    if evaluation.records is not None:
+        add_records(report, evaluation.records)
     if evaluation.out_of_range is not None:
         _out_of_range(report, evaluation, predictions, info.max_count)
     report.write(path)

@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 from components.core.contents import BinRecord, Product
 from components.core.count_sets import count_sets
 from components.core.intervals import paired_interval
-from components.core.posterior import RecordModel
+from components.core.posterior import RECOUNT_FROM, RecordModel
 from components.core.record_errors import KINDS, Kind, draw_wrong_record, wrong_record
 from components.core.record_metrics import (
+    PHOTO,
+    QUANTITY,
+    QUANTITY_WITHOUT_PHOTO,
+    RANDOM,
     SHARES,
+    WHOLE,
+    WHOLE_WITHOUT_PHOTO,
     CountingFigures,
     ErrorKindFigures,
     ErrorRateFigures,
@@ -29,12 +35,6 @@ from components.core.record_metrics import (
 )
 
 MIXTURE = "mixture"
-WHOLE = "photo and whole record"
-WHOLE_WITHOUT_PHOTO = "whole record without the photo"
-QUANTITY = "photo and quantity"
-QUANTITY_WITHOUT_PHOTO = "quantity alone"
-PHOTO = "photo alone"
-RANDOM = "random"
 FEWEST_BINS = 200  # ten wrong records at 5 %; below, nothing can be said
 DRAWS = 20
 RATES = (0.01, 0.05, 0.1)
@@ -76,6 +76,7 @@ def judge_records(model: RecordModel, bins: HeldOut, seed: int) -> RecordFigures
         error_rate=model.error_rate,
         kinds=(experiment.kind(MIXTURE), *(experiment.kind(kind) for kind in KINDS)),
         rates=mixed,
+        recount_from=RECOUNT_FROM,
         recounts_of_right=right,
         recounts_of_wrong=wrong,
         counting=_counting(model, bins) if by_products else (),
@@ -94,6 +95,7 @@ class _Experiment:
         self._model, self._bins, self._by_products, self._seed = model, bins, by_products, seed
         self._pool = [product for record in bins.records for product in record.products or ()]
         self._members = [np.flatnonzero(bins.blocks == block) for block in np.unique(bins.blocks)]
+        self._best = WHOLE if by_products else QUANTITY
         self._right = self._scores(np.arange(len(bins.records)), bins.records, None)
 
     def kind(self, kind: Kind | str) -> ErrorKindFigures:
@@ -136,35 +138,34 @@ class _Experiment:
             for place, record in enumerate(self._bins.records)
             if (shown := self._by_kind(MIXTURE)(record, random)) is not None
         ]
-        places = np.arange(len(self._bins.records))
-        of_right = self._recounts(places, self._bins.records)
-        of_wrong = self._recounts(np.array([place for place, _ in wrong]), [shown for _, shown in wrong])
-        return tuple(figures), of_right, of_wrong
+        scores = self._scores(np.array([place for place, _ in wrong], int), [shown for _, shown in wrong], None)
+        return tuple(figures), _recounted(self._right[self._best]), _recounted(scores[self._best])
 
     def _rate(self, rate: float, right: Mapping[str, Array]) -> ErrorRateFigures:
-        name = WHOLE if self._by_products else QUANTITY
-        briers, resampled, expected, found = [], [], [], []
+        name = self._best
+        errors: dict[str, list[float]] = {"told": [], "constant": []}
+        resampled: dict[str, list[float]] = {"told": [], "constant": []}
+        expected, found = [], []
         for number in range(DRAWS):
             random = np.random.default_rng([self._seed, number])
             wrong, scores = self._draw(self._by_kind(MIXTURE), rate, random, right)
             score = scores[name]
             judged = ~np.isnan(score)
-            errors = (score[judged] - wrong[judged]) ** 2
-            briers.append(float(errors.mean()))
-            blocks = self._bins.blocks[judged]
-            sums = np.bincount(blocks, errors)
-            sizes = np.bincount(blocks)
-            for _ in range(_RESAMPLES):
-                chosen = random.integers(len(sums), size=len(sums))
-                resampled.append(float(sums[chosen].sum() / max(1, sizes[chosen].sum())))
+            sizes = np.bincount(self._bins.blocks[judged])
+            chosen = random.integers(len(sizes), size=(_RESAMPLES, len(sizes)))
+            for way, said in (("told", score[judged]), ("constant", np.full(judged.sum(), rate))):
+                squares = (said - wrong[judged]) ** 2
+                errors[way].append(float(squares.mean()))
+                sums = np.bincount(self._bins.blocks[judged], squares)
+                resampled[way] += (sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)).tolist()
             order = np.argsort(-np.where(judged, score, -np.inf), kind="stable")
             firsts = [order[: round(share * len(order))] for share in SHARES]
             expected.append([np.nansum(score[first]) for first in firsts])
             found.append([wrong[first].sum() for first in firsts])
         return ErrorRateFigures(
             rate=rate,
-            brier=Spread.of(briers, resampled),
-            constant=rate * (1 - rate),
+            brier=Spread.of(errors["told"], resampled["told"]),
+            constant=Spread.of(errors["constant"], resampled["constant"]),
             expected=tuple(np.mean(expected, axis=0).tolist()),
             found=tuple(np.mean(found, axis=0).tolist()),
         )
@@ -183,7 +184,7 @@ class _Experiment:
     ) -> tuple[Flags, dict[str, Array]]:
         """Which records are wrong in this draw, and what every way to judge says of all records."""
         chosen = np.flatnonzero(random.random(len(self._bins.records)) < rate)
-        shown = {int(place): draw(self._bins.records[place], random) for place in chosen}
+        shown = {place: draw(self._bins.records[place], random) for place in chosen.tolist()}
         made = {place: record for place, record in shown.items() if record is not None}
         places = np.array(list(made), int)
         wrong = np.zeros(len(self._bins.records), bool)
@@ -212,15 +213,10 @@ class _Experiment:
         scores[PHOTO][inside] = 1 - photo[inside][rows, recorded]
         return scores
 
-    def _recounts(self, places: NDArray[np.int64], records: Sequence[BinRecord]) -> float:
-        """The share of records where another count is likelier than the recorded one, of all that are given."""
-        shown = records if self._by_products else [BinRecord(record.quantity) for record in records]
-        likelier = [
-            judged.mismatch is not None and judged.likeliest != record.quantity
-            for place, record in zip(places, shown, strict=True)
-            for judged in [self._model.judged(self._bins.photo[place], record)]
-        ]
-        return float(np.mean(likelier)) if likelier else 0.0
+
+def _recounted(score: Array) -> float:
+    """The share of all records that are recounted; what cannot be judged is not."""
+    return float((np.nan_to_num(score, nan=-1.0) >= RECOUNT_FROM).mean())
 
 
 def _ranking(name: str, drawn: Sequence[RankedList], resampled: Sequence[RankedList]) -> Ranking:

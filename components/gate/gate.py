@@ -9,6 +9,7 @@ from components.core.bundle import bundle_version, read_bundle
 from components.core.errors import UserError
 from components.core.metrics import Evaluation
 from components.core.predictions import read_predictions
+from components.core.record_metrics import FIRST_TENTH
 from components.core.registry import Figures, Registry
 from components.core.shards import ShardIndex
 from components.core.verdict import Verdict
@@ -51,6 +52,7 @@ def gate(inputs: Inputs, champion: str, models_uri: str, margin: float, force: b
         f"With {evaluation.n_test} test bins this is a weak verdict; {WEAK_BELOW} or more would tell more."
         if evaluation.n_test < WEAK_BELOW
         else "",
+        _of_records(evaluation),
         "It goes into service all the same, because that was forced." if forced else "",
     ]
     verdict = Verdict(
@@ -63,7 +65,7 @@ def gate(inputs: Inputs, champion: str, models_uri: str, margin: float, force: b
         reference=comparison.reference if comparison else "",
         reference_accuracy=comparison.accuracy if comparison else None,
         compared_bins=comparison.bins if comparison else 0,
-        figures=Figures.model_validate(evaluation.model_dump()),
+        figures=_figures(evaluation),
     )
     print(f"gate: {verdict.decision}. {verdict.reason}", flush=True)
     return verdict
@@ -108,6 +110,24 @@ def _praise(evaluation: Evaluation, compared: Comparison | Skipped | None) -> st
         f"{beaten}, and it is not worse than version {compared.reference}, the best of those that served of late, by "
         f"{compared.margin:.1%} or more ({compared.ours:.1%} against {compared.accuracy:.1%} on {compared.bins} test "
         "bins that no version was trained on)."
+    )
+
+
+def _figures(evaluation: Evaluation) -> Figures:
+    figures = Figures.model_validate(evaluation.model_dump())
+    if evaluation.records is None:
+        return figures
+    found, without_photo = (one.found[FIRST_TENTH].mean for one in evaluation.records.ranked)
+    return figures.model_copy(update={"wrong_records_found": found, "wrong_records_found_without_photo": without_photo})
+
+
+def _of_records(evaluation: Evaluation) -> str:
+    figures = _figures(evaluation)
+    if figures.wrong_records_found is None:
+        return ""
+    return (
+        f"Of wrong records it finds {figures.wrong_records_found:.0%} in the first tenth of recounts "
+        f"({figures.wrong_records_found_without_photo:.0%} without the photo)."
     )
 
 

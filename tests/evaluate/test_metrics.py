@@ -117,8 +117,8 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
 @pytest.mark.parametrize("share", [0.02, 0.4, 0.98])
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(share: float) -> None:
     rights = np.random.default_rng(1).binomial(150, share, 1000)
-    intervals = [intervals.proportion_interval(int(right), 150) for right in rights]
-    covering = [low <= share <= high for low, high in intervals]
+    found = [intervals.proportion_interval(int(right), 150) for right in rights]
+    covering = [low <= share <= high for low, high in found]
     assert 0.92 <= np.mean(covering) <= 0.99
 
 

@@ -4,6 +4,7 @@
 const byId = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 const items = (count) => `${count} item${count === 1 ? "" : "s"}`;
+const RECOUNT_FROM = 0.1; // as in components/core/posterior.py
 const rows = [];
 let model = "bin-counter";
 let queue = Promise.resolve();
@@ -88,12 +89,11 @@ function judge(verdict, answer, quantity) {
     return;
   }
   const likeliest = answer.likeliest_count === null ? `more than ${most}` : answer.likeliest_count;
-  const agrees = likeliest === quantity;
-  verdict.classList.add(agrees ? "match" : "mismatch");
+  const recount = answer.mismatch_probability >= RECOUNT_FROM;
+  verdict.classList.add(recount ? "mismatch" : "match");
   const wrong = `by photo and recorded quantity it is wrong with ${percent(answer.mismatch_probability)}`;
-  verdict.textContent = agrees
-    ? `Agrees with the record of ${items(quantity)}: ${wrong}.`
-    : `Recount: ${likeliest} is likelier, ${quantity} is recorded; ${wrong}.`;
+  const why = likeliest === quantity ? `no count is likelier than the recorded ${quantity}, but` : `${likeliest} is likelier, ${quantity} is recorded;`;
+  verdict.textContent = recount ? `Recount: ${why} ${wrong}.` : `Agrees with the record of ${items(quantity)}: ${wrong}.`;
 }
 
 function bar(count, score) {
