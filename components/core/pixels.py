@@ -67,6 +67,15 @@ def squash(file: ImageFile, size: int) -> NDArray[np.uint8]:
     return np.asarray(squashed)
 
 
+def thumbnail(file: ImageFile, longest: int) -> Image.Image:
+    """A photo for people, upright and in its own shape, its longer side `longest` pixels. Raises ImageRejected."""
+    turned = file.orientation >= 5
+    width, height = (file.height, file.width) if turned else (file.width, file.height)
+    scale = longest / max(width, height)
+    size = (max(1, round(scale * width)), max(1, round(scale * height)))
+    return Image.fromarray(squash(file, longest)).resize(size)
+
+
 def decoder_versions() -> dict[str, str]:
     """Versions of what turns bytes into pixels here: with others the same photo may have other pixels."""
     codecs = ("jpg", "libjpeg_turbo", "zlib", "webp")

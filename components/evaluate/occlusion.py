@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.core.pixels import decode_squashed, read_image_file, squash
+from components.core.pixels import decode_squashed, read_image_file, thumbnail
 from components.core.runtime import Runtime
 from components.evaluate.examples import Example
 
@@ -43,15 +43,10 @@ class LookedAt:
 
     def picture(self) -> bytes:
         """The photo as a JPEG, lit where it speaks for the answer, blue where against it, dim and grey elsewhere."""
-        file = read_image_file(self.example.jpeg)
-        turned = file.orientation >= 5
-        width, height = (file.height, file.width) if turned else (file.width, file.height)
-        scale = SHOWN_SIDE / max(width, height)
-        size = (max(1, round(scale * width)), max(1, round(scale * height)))
-        photo = np.asarray(Image.fromarray(squash(file, SHOWN_SIDE)).resize(size), np.float32)
-        weights = _smooth(self.falls / max(FULL, float(np.abs(self.falls).max())), size)
+        shown = thumbnail(read_image_file(self.example.jpeg), SHOWN_SIDE)
+        weights = _smooth(self.falls / max(FULL, float(np.abs(self.falls).max())), shown.size)
         data = io.BytesIO()
-        Image.fromarray(_lit(photo, weights)).save(data, "JPEG", quality=80)
+        Image.fromarray(_lit(np.asarray(shown, np.float32), weights)).save(data, "JPEG", quality=80)
         return data.getvalue()
 
 

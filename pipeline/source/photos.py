@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from components.core.errors import UserError
 from components.core.layout import IMAGE_ID, image_key
+from components.core.photo_names import PHOTO_SUFFIXES, PhotoNames
 from components.core.tables import PhotoRow, is_table_file, read_photo_table
 from pipeline.source.folder import LARGEST_FILE, Skipped
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TABLE_KEY = "bins.parquet"
 COLUMNS = ("bin", "site", "camera", "taken_at")  # kept from the table where it has them
 _DIGITS = 6
@@ -163,7 +163,7 @@ def _by_file(rows: list[PhotoRow], found: dict[str, Path], skipped: Skipped) -> 
 
     A row names a photo by its path or its name, with or without the suffix, in any case of letters.
     """
-    known = _Names(found)
+    known = PhotoNames(found)
     matched: dict[str, PhotoRow] = {}
     told: set[str] = set()
     for row in rows:
@@ -178,28 +178,6 @@ def _by_file(rows: list[PhotoRow], found: dict[str, Path], skipped: Skipped) -> 
         else:
             matched[file] = row
     return matched, told
-
-
-class _Names:
-    """What photos may be called in a table."""
-
-    def __init__(self, files: dict[str, Path]) -> None:
-        self._files = files
-        self._by_name: dict[str, set[str]] = {}
-        for file in files:
-            path = PurePosixPath(file)
-            for name in (file, path.name, path.with_suffix("").as_posix(), path.stem):
-                self._by_name.setdefault(name.casefold(), set()).add(file)
-
-    def find(self, written: str) -> tuple[str, str]:
-        """The photo that is meant, or "" and why there is none."""
-        name = written.replace("\\", "/").removeprefix("./")
-        if name in self._files:
-            return name, ""
-        candidates = self._by_name.get(name.casefold()) or self._by_name.get(PurePosixPath(name).name.casefold(), set())
-        if len(candidates) == 1:
-            return next(iter(candidates)), ""
-        return "", "several photos are called so" if candidates else "there is no photo of this name"
 
 
 def _refuse_equal_ids(photos: list[CountedPhoto]) -> None:
