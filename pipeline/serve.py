@@ -31,12 +31,12 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "components.serve", "--model_dir", str(model), *ports])  # noqa: S606
 
 
-def folder_of(version: str, model: str) -> Path:
-    """The folder to serve, after a line that says what it is. Raises UserError when there is none."""
+def folder_of(version: str, model: str, use: str = "Serving") -> Path:
+    """The folder of a model, after a line that says what it is and its `use`. Raises UserError when there is none."""
     if version and model:
         raise UserError("VERSION and MODEL name two models; give one of them.")
     if model:
-        print(f"Serving the folder {model}, whatever is in service.", flush=True)
+        print(f"{use} the folder {model}, whatever is in service.", flush=True)
         return Path(model)
     with_store = [sys.executable, "-m", "pipeline.with_store", sys.executable, "-m", "components.deploy"]
     fetched = subprocess.run(

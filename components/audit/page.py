@@ -54,7 +54,7 @@ def write_page(
     report.heading("The first bins")
     report.gallery(_shown(ranked, read))
     for column, title in (("site", "site"), ("camera", "camera"), ("recorded", "recorded quantity")):
-        _by(report, bins, listed, column, title)
+        _by(report, judged, ranked, column, title)
     unclear = bins[bins["unclear"] != ""]
     report.heading("Photos that cannot tell")
     if unclear.empty:
@@ -109,12 +109,13 @@ def _shown(ranked: pd.DataFrame, read: Callable[[str], bytes | None]) -> Iterato
         jpeg = read(str(row["file"]))
         if jpeg is None:
             continue
-        likeliest = "more" if row["likeliest"] == MORE else row["likeliest"]
+        likelier = "more" if row["likeliest"] == MORE else row["likeliest"]
+        likelier = "no count" if row["likeliest"] == row["recorded"] else likelier
         kinds = (
             "" if pd.isna(row["products"]) else f" of {row['products']} product{'s' if row['products'] != 1 else ''}"
         )
         where = f"{row['bin']}, " if row["bin"] else ""
-        caption = f"{row['rank']}. {where}{row['file']}: {row['recorded']} on record{kinds}, {likeliest} is likeliest; "
+        caption = f"{row['rank']}. {where}{row['file']}: {row['recorded']} on record{kinds}, {likelier} is likelier; "
         yield Photo(_thumbnail(jpeg), f"{caption}wrong with {row['probability']:.0%}")
 
 
@@ -124,13 +125,14 @@ def _thumbnail(photo: bytes) -> bytes:
     return data.getvalue()
 
 
-def _by(report: Report, bins: pd.DataFrame, listed: pd.DataFrame, column: str, title: str) -> None:
+def _by(report: Report, bins: pd.DataFrame, ranked: pd.DataFrame, column: str, title: str) -> None:
     """A table by a column, where it says more than one thing."""
     if bins[column].astype(str).nunique() < 2:
         return
-    on_list = listed[listed["why"] == "ranked"][column].value_counts()
+    on_list = ranked[column].value_counts()
     groups = bins.groupby(column)["probability"].agg(["size", "mean", "sum"])
     groups = groups.sort_values(["mean", "size"], ascending=False, kind="stable")
+    more = f", {_GROUPS} of {len(groups)}" if len(groups) > _GROUPS else ""
     report.heading(f"By {title}")
     report.table(
         [title, "bins", "wrong records expected", "share", "on the list"],
@@ -144,7 +146,5 @@ def _by(report: Report, bins: pd.DataFrame, listed: pd.DataFrame, column: str, t
             ]
             for name, row in groups.head(_GROUPS).iterrows()
         ],
-        f"The {title}s whose records are most in doubt"
-        if len(groups) > _GROUPS
-        else f"By {title}, most in doubt first",
+        f"Most in doubt first{more}",
     )

@@ -1,0 +1,13 @@
+# Which bins to recount. COST is that of a recount, VALUE what a wrong record costs, in one unit.
+SETTINGS += PHOTOS RECORDS BUDGET COST VALUE ERROR_RATE OUT
+
+.PHONY: audit
+audit: $(VENV)/ready ## which bins to recount: PHOTOS=<folder or s3://…> RECORDS=<table>; BUDGET=200, or COST=1 VALUE=10; VERSION, MODEL, OUT
+	@$(BIN)/python -m pipeline.audit $(call option,--photos,PHOTOS) $(call option,--records,RECORDS) \
+	  $(call option,--version,VERSION) $(if $(filter MODEL,$(NAMES)),--model "$$MODEL") $(call option,--budget,BUDGET) \
+	  $(call option,--cost,COST) $(call option,--value,VALUE) $(call option,--error-rate,ERROR_RATE) $(call option,--out,OUT)
+
+.PHONY: drawn-audit
+drawn-audit: $(VENV)/ready ## bins to try `make audit` on, 5 % of their records wrong: build/drawn-audit
+	@$(BIN)/python -m drawn --audit build/drawn-audit --count 1000 --seed 1
+	@echo "build/drawn-audit/photos, records.json; the truth is in build/drawn-audit/truth.csv"
