@@ -1,11 +1,13 @@
 """`make audit`: which bins to recount, by the version in service, another one, or a folder."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from components.core.errors import UserError, reported
+from components.core.layout import DATA_BUCKET
 from components.core.place import is_address
 from pipeline.local_store import HOME
 from pipeline.serve import folder_of
@@ -38,8 +40,11 @@ def main() -> None:
         terms = [f"--{term}={value}" for term in TERMS if (value := getattr(given, term.replace("-", "_")))]
         step = [sys.executable, "-m", "components.audit", f"--bundle={model}", f"--photos={given.photos}"]
         step += [f"--records={given.records}", f"--out={given.out or HOME / 'audit'}", *terms]
-        # A bucket is one of the store of this machine, unless the environment names another.
-        store = [sys.executable, "-m", "pipeline.with_store"] if is_address(given.photos) else []
+        # Buckets are those of this machine's store, unless the environment names another.
+        has_store = bool(os.environ.get("AWS_ENDPOINT_URL")) or (HOME / "store").is_dir()
+        step += [f"--recounts=s3://{DATA_BUCKET}"] if has_store else []
+        with_store = has_store or is_address(given.photos)
+        store = [sys.executable, "-m", "pipeline.with_store"] if with_store else []
         sys.exit(subprocess.run([*store, *step], check=False).returncode)
 
 

@@ -18,12 +18,15 @@ def main() -> None:
     parser.add_argument("--cost", default="", help="what a recount costs, in any unit; 1")
     parser.add_argument("--value", default="", help="what a wrong record costs, in the same unit; 10")
     parser.add_argument("--error-rate", default="", help="share of records that are wrong; the model's own")
+    parser.add_argument("--recounts", default="", help="s3:// bucket with what was recounted so far")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of random bins")
     parser.add_argument("--out", type=Path, default=Path("audit"), help="folder for what is written")
     given = parser.parse_args()
     with reported():
         from components.audit.audit import audit
         from components.audit.rank import Terms
+        from components.audit.recounts import estimate, kept
+        from components.core.store import open_store
 
         costs = given.cost or given.value
         budget = _number("BUDGET", given.budget, 1, 1e9, whole=True) if given.budget else (None if costs else 200)
@@ -34,7 +37,8 @@ def main() -> None:
             error_rate=_number("ERROR_RATE", given.error_rate, 1e-6, 1 - 1e-6) if given.error_rate else None,
             seed=given.seed,
         )
-        found = audit(given.bundle, given.photos, given.records, terms, given.out)
+        known = estimate(kept(open_store(given.recounts))) if given.recounts else None
+        found = audit(given.bundle, given.photos, given.records, terms, given.out, known)
         ranked = found.listed[found.listed["why"] == "ranked"]
         print(
             f"{len(found.bins):,} bins judged, {len(found.left_out):,} photos and records left out.\n"

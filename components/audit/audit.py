@@ -1,17 +1,18 @@
 """The audit: every photo is asked about, every record judged by it, and a recount list made."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.audit.page import write_page
+from components.audit.page import About, write_page
 from components.audit.photos import PhotoFile, Photos, photos_at
 from components.audit.rank import MORE, Terms, judge, recount_list
 from components.audit.records_table import Told, read_records
+from components.audit.recounts import Estimate
 from components.audit.score import score
 from components.core.bundle import bundle_version, read_bundle
 from components.core.contents import BinRecord
@@ -34,7 +35,11 @@ RECOUNT_COLUMNS = (
     "reason",
     "why",
     "chance",
+    "counted",  # for people to fill in
+    "by",
+    "when",
 )
+SMALLEST_RATE, LARGEST_RATE = 0.001, 0.5  # what recounts of few bins may say of how often records are wrong
 _TOLD = ("bin", "site", "camera", "taken_at")
 
 
@@ -47,9 +52,12 @@ class Audited:
     left_out: list[tuple[str, str]]
 
 
-def audit(bundle_folder: Path, photos_place: str, records_path: Path, terms: Terms, out: Path) -> Audited:
+def audit(
+    bundle_folder: Path, photos_place: str, records_path: Path, terms: Terms, out: Path, known: Estimate | None = None
+) -> Audited:
     """Write audit.parquet, recount.csv, left_out.csv and audit.html into `out`.
 
+    `known` is what recounts of earlier audits say of how often records are wrong; `terms` go before it.
     Interrupted and run again it goes on where it was, and writes the same. Raises UserError for a model that knows
     nothing of records, and for photos and records of which none belong together.
     """
@@ -63,6 +71,8 @@ def audit(bundle_folder: Path, photos_place: str, records_path: Path, terms: Ter
     files = photos.listed()
     if not files:
         raise UserError(f"There are no photos at {photos_place}; give a folder or a prefix that holds some.")
+    if terms.error_rate is None and known is not None and known.is_enough:
+        terms = replace(terms, error_rate=min(max(known.share, SMALLEST_RATE), LARGEST_RATE))
     matched, left_out = match(files, read_records(records_path), records_path.name)
     if not matched:
         raise UserError(
@@ -80,7 +90,9 @@ def audit(bundle_folder: Path, photos_place: str, records_path: Path, terms: Ter
     listed = recount_list(bins, terms)
     version = bundle_version(bundle.folder)
     _write(out, bins, listed, left_out)
-    write_page(out / "audit.html", bins, listed, terms, version, len(left_out), lambda name: _read(photos, name))
+    rate = model.error_rate if terms.error_rate is None else terms.error_rate
+    about = About(version, len(left_out), rate, str(known) if known else "")
+    write_page(out / "audit.html", bins, listed, terms, about, lambda name: _read(photos, name))
     return Audited(bins, listed, left_out)
 
 
@@ -124,6 +136,7 @@ def _write(out: Path, bins: pd.DataFrame, listed: pd.DataFrame, left_out: list[t
         probability=["" if pd.isna(one) else round(float(one), 4) for one in listed["probability"]],
         value=["" if pd.isna(one) else round(float(one), 3) for one in listed["value"]],
         chance=[round(float(one), 6) for one in listed["chance"]],
+        **dict.fromkeys(("counted", "by", "when"), ""),
     )
     write_csv(out / "recount.csv", RECOUNT_COLUMNS, shown[list(RECOUNT_COLUMNS)].itertuples(index=False, name=None))
     write_csv(out / "left_out.csv", ("name", "reason"), left_out)

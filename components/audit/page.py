@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,22 @@ _GROUPS = 12  # rows of a table by site, camera and the like
 _STEPS = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 
+@dataclass(frozen=True)
+class About:
+    """Which version judged, how much was left out, the share of wrong records it went by, what recounts said."""
+
+    version: str
+    left_out: int
+    error_rate: float
+    recounts: str
+
+
 def write_page(
     path: Path,
     bins: pd.DataFrame,
     listed: pd.DataFrame,
     terms: Terms,
-    version: str,
-    left_out: int,
+    about: About,
     read: Callable[[str], bytes | None],
 ) -> None:
     """Write the page. `bins` are all, `listed` those to recount; `read` gives a photo, None where it cannot be had."""
@@ -34,9 +44,9 @@ def write_page(
     ranked = listed[listed["why"] == "ranked"]
     report = Report(
         "Which bins to recount",
-        f"{len(bins):,} bins with photo and record, judged by version {version}. The first {len(ranked):,} on the list "
-        f"are the likeliest wrong records; {len(listed) - len(ranked):,} more are drawn at random, to learn how often "
-        "records are wrong.",
+        f"{len(bins):,} bins with photo and record, judged by version {about.version}. The first {len(ranked):,} on "
+        f"the list are the likeliest wrong records; {len(listed) - len(ranked):,} more are drawn at random, to learn "
+        "how often records are wrong.",
     )
     expected, found = float(judged["probability"].sum()), float(ranked["probability"].sum())
     by_chance = len(ranked) * expected / max(1, len(judged))
@@ -46,11 +56,11 @@ def write_page(
             Number("Found by the list", f"{found:,.0f}", f"expected, in {len(ranked):,} recounts"),
             Number("At random", f"{by_chance:,.0f}", "expected, in as many recounts"),
             Number("Cannot be judged", f"{len(bins) - len(judged):,}", "beyond the model, or no readable photo"),
-            Number("Left out", f"{left_out:,}", "in left_out.csv, with reasons"),
+            Number("Left out", f"{about.left_out:,}", "in left_out.csv, with reasons"),
         ]
     )
     if len(judged):
-        _expectations(report, judged, terms)
+        _expectations(report, judged, terms, about)
     report.heading("The first bins")
     report.gallery(_shown(ranked, read))
     for column, title in (("site", "site"), ("camera", "camera"), ("recorded", "recorded quantity")):
@@ -69,13 +79,16 @@ def write_page(
     report.write(path)
 
 
-def _expectations(report: Report, judged: pd.DataFrame, terms: Terms) -> None:
+def _expectations(report: Report, judged: pd.DataFrame, terms: Terms, about: About) -> None:
     probability = np.sort(judged["probability"].to_numpy())[::-1]
     report.heading("What recounts are expected to find")
     report.text(
         "Expected by the probabilities themselves: they hold as far as records go wrong in the ways, and as often, as "
-        "the model was told. The recounts of the bins drawn at random will show whether that is so."
+        f"the model was told ({about.error_rate:.1%}). Recounts of the bins drawn at random show whether that is so: "
+        "fill in the column counted of recount.csv, and give it to make recounts."
     )
+    if about.recounts:
+        report.text(f"Earlier lists: {about.recounts}")
     report.figure(
         _curve(probability),
         "Share of the wrong records that the first recounts are expected to find; dashed: in any order",

@@ -19,6 +19,7 @@ STATE_PREFIX = "state/"
 INPUTS_PREFIX = "inputs/"
 INDICES_PREFIX = "indices/"
 PRUNED_KEY = "pruned.json"
+RECOUNTS_PREFIX = "recounts/"  # what people counted; never removed
 LATEST_KEY = f"{MODEL_NAME}/latest.json"
 VERSIONS_PREFIX = f"{MODEL_NAME}/versions/"
 DEPLOYMENTS_PREFIX = f"{MODEL_NAME}/deployments/"
