@@ -7,6 +7,8 @@ from components.serve.refusal import Refusal, bad_request
 
 ACCEPTED_CODINGS = "gzip, deflate"
 _PIECE = 256 * 1024
+# What follows a member is copied for the next one: many small ones take time that grows with the square.
+_MOST_MEMBERS = 1_000
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
@@ -15,6 +17,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._members = 1
 
     @classmethod
     def of(cls, coding: str) -> "Decoder | None":
@@ -34,11 +37,17 @@ class Decoder:
         try:
             while data:
                 if self._stream.eof:  # a file of several gzip members
-                    self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+                    self._next_member()
                 yield self._stream.decompress(data, _PIECE)
                 data = self._stream.unconsumed_tail or self._stream.unused_data
         except zlib.error as error:
             raise self._damaged() from error
+
+    def _next_member(self) -> None:
+        self._members += 1
+        if self._members > _MOST_MEMBERS:
+            raise Refusal(413, "too_many_parts", f"The body has more than {_MOST_MEMBERS:,} parts compressed apart.")
+        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
 
     def end(self) -> None:
         """Say that no more bytes come. Raises Refusal where some are missing."""

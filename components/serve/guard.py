@@ -99,6 +99,8 @@ class Guard:
                 return
             data, more = message.get("body", b""), message.get("more_body", False)
             received += len(data)
+            if received > self._limits.body_bytes:  # also where it decodes to little or nothing
+                raise self._too_large()
             for piece in [data] if decoder is None else decoder.pieces(data):
                 length += len(piece)
                 if length > self._limits.body_bytes:

@@ -10,13 +10,16 @@ import socket
 import threading
 import time
 import zlib
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.attack.slow import hold_bodies, hold_calls
@@ -25,7 +28,7 @@ from components.serve import v1, v2
 from components.serve.answers import Photo
 from components.serve.coding import Decoder
 from components.serve.engine import Engine, EngineOptions
-from components.serve.guard import check_page, hosts_of
+from components.serve.guard import Guard, check_page, hosts_of
 from components.serve.limits import Memory, RequestLimits
 from components.serve.logs import escape_control_characters
 from components.serve.refusal import Refusal
@@ -131,6 +134,46 @@ def test_bodies_are_decoded_in_pieces(compress):
     decoder.end()
     assert b"".join(pieces) == data
     assert max(map(len, pieces)) <= 256 * 1024
+
+
+def test_a_body_of_many_members_is_refused_before_it_costs_much() -> None:
+    """Each member has its own decoder, and what follows it is copied: so many take time that grows with the square."""
+    decoder = Decoder.of("gzip")
+    assert decoder is not None
+    thousand = gzip.compress(b"", mtime=0) * 1_000
+    assert b"".join(decoder.pieces(thousand)) == b""
+    with pytest.raises(Refusal, match="more than 1,000 parts"):
+        list(decoder.pieces(thousand))
+
+
+def test_bytes_that_decode_to_nothing_count_as_received() -> None:
+    """A chunked body of empty blocks would else go on for ever: what arrives gives it more time."""
+    header, block = gzip.compress(b"")[:10], b"\x00\x00\x00\xff\xff"  # RFC 1951, 3.2.4: stored, 0 bytes
+    limits = RequestLimits(body_bytes=10_000)
+    sent = 0
+
+    async def receive() -> dict[str, object]:
+        nonlocal sent
+        sent += 1
+        return {"type": "http.request", "body": block * 50 if sent > 1 else header, "more_body": True}
+
+    async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            await receive()
+
+    answers: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-encoding", b"gzip")]}
+
+    async def ask() -> None:
+        await asyncio.wait_for(Guard(read_all, limits, Memory(limits), None)(scope, receive, send), 20)
+
+    asyncio.run(ask())
+    assert answers[0]["status"] == 413
+    assert sent * len(block) * 50 < 3 * limits.body_bytes
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "x-gzip", "GZIP"])
