@@ -44,7 +44,7 @@ class ControlPlane:
 
     def kubectl(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run kubectl as the admin."""
-        words = [self.programs / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        words = [str(self.programs / "kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
         return subprocess.run(words, input=given, capture_output=True, text=True, check=False)
 
     def apply(self, folder: str) -> str:

@@ -55,6 +55,12 @@ class RealApi:
         answer = self._call("GET", self._path(plural, namespace, name), missing_is_fine=True)
         return _decoded(plural, answer) if answer else None
 
+    def must_have(self, plural: str, namespace: str, name: str) -> Object:
+        """A copy of an object that has to be there."""
+        body = self.get(plural, namespace, name)
+        assert body is not None, f"there is no {name} of {plural}"
+        return body
+
     def all(self, plural: str, namespace: str) -> list[Object]:
         """All objects of a kind."""
         items = self._call("GET", self._path(plural, namespace))["items"]

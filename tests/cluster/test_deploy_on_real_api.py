@@ -4,13 +4,17 @@ The scenarios are those of test_kserve.py but for faults of the API server itsel
 demand. Needs KUBEBUILDER_ASSETS, as `setup-envtest use --print path` prints it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 from uuid import uuid4
 
 import pytest
 
 from components.core.registry import Registry
+from pipeline.local_store import RunningStore
+from tests.cluster.control_plane import ControlPlane
 from tests.cluster.real_api import RealApi, node
+from tests.deploy.golden_model import Model
 from tests.deploy.test_kserve import (  # noqa: F401 - fixtures, and the scenarios that are to run here
     World,
     granted,
@@ -47,27 +51,35 @@ from tests.deploy.test_kserve import (  # noqa: F401 - fixtures, and the scenari
     test_what_works_beside_but_not_in_place_is_put_back,
 )
 from tests.fakes.kserve_cluster import NAMESPACE, KServeCluster, running
+from tests.fakes.kubernetes_api import ApiServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def api(control_plane, tmp_path_factory) -> Iterator[RealApi]:
+def api(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApi]:
     api = RealApi(control_plane)
     with node(api, tmp_path_factory.mktemp("node")):
         yield api
 
 
 @pytest.fixture
-def world(store_environment, api, models, server_of, request) -> Iterator[World]:  # noqa: F811
+def world(
+    store_environment: RunningStore,
+    api: RealApi,
+    models: dict[str, Model],  # noqa: F811 - the fixture
+    server_of: Callable[[str], str],  # noqa: F811
+    request: pytest.FixtureRequest,
+) -> Iterator[World]:
     api.clear()
     kind = getattr(request, "param", "")
-    kserve = KServeCluster(api, server_of, knative=kind == "Knative", gateway_api=kind != "no routes")
+    same = cast("ApiServer", api)  # it has the same methods
+    kserve = KServeCluster(same, server_of, knative=kind == "Knative", gateway_api=kind != "no routes")
     registry = Registry.open(f"s3://models/{uuid4().hex}")
     api.put("clusterstoragecontainers", "", storage_container(registry))
-    image = api.get("servingruntimes", NAMESPACE, "bin-counter")
+    image = api.must_have("servingruntimes", NAMESPACE, "bin-counter")
     with running(kserve):
-        world = World(api, api.plane.url, kserve, registry, models, api.plane.certificate)
+        world = World(same, api.plane.url, kserve, registry, models, api.plane.certificate)
         yield world
         world.gateway.shutdown()
     api.put("servingruntimes", NAMESPACE, image)

@@ -2,8 +2,11 @@
 
 import json
 import re
+import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +16,7 @@ from components.core.cluster import Cluster
 from components.core.errors import UserError
 from components.train_job.jobs import Jobs
 from components.train_job.manifest import NAMESPACE, train_job
-from tests.cluster.control_plane import STEPS
+from tests.cluster.control_plane import STEPS, ControlPlane
 from tests.manifests.conftest import FOLDERS, MANIFESTS, OVERLAYS, TRAIN_JOBS, built, overlay, pod_specs
 from tests.train_job.test_train_job import ARGUMENTS, POOL
 
@@ -23,14 +26,14 @@ README = (MANIFESTS / "README.md").read_text()
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def remove_what_cannot_change(control_plane):
+def remove_what_cannot_change(control_plane: ControlPlane) -> None:
     """The bucket Job, and the store, which overlays differ in."""
     ended = control_plane.kubectl("delete", "job,statefulset", "--all", "--namespace=bin-counter", "--wait=false")
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_folder_is_accepted_as_a_whole(control_plane, folder):
+def test_every_folder_is_accepted_as_a_whole(control_plane: ControlPlane, folder: str) -> None:
     remove_what_cannot_change(control_plane)
     told = control_plane.apply(folder)
     assert told.count("serverside-applied") == len(built(folder))
@@ -39,8 +42,8 @@ def test_every_folder_is_accepted_as_a_whole(control_plane, folder):
     assert again.count("serverside-applied") == len(built(folder))
 
 
-def test_other_images_are_applied_as_the_readme_says(control_plane):
-    def apply(tag):
+def test_other_images_are_applied_as_the_readme_says(control_plane: ControlPlane) -> None:
+    def apply(tag: str) -> subprocess.CompletedProcess[str]:
         given = yaml.safe_dump_all(overlay("local")).replace(":dev", f":{tag}")
         return control_plane.kubectl("apply", "--server-side", "-f", "-", given=given)
 
@@ -54,7 +57,7 @@ def test_other_images_are_applied_as_the_readme_says(control_plane):
 
 
 @pytest.mark.parametrize("folder", [*(f"overlays/{name}" for name in OVERLAYS), *TRAIN_JOBS, "store-tls"])
-def test_every_pod_is_admitted_by_pod_security(control_plane, folder):
+def test_every_pod_is_admitted_by_pod_security(control_plane: ControlPlane, folder: str) -> None:
     if folder in TRAIN_JOBS:
         control_plane.apply(folder)
     for where, spec in pod_specs(built(folder)).items():
@@ -77,7 +80,7 @@ def test_every_pod_is_admitted_by_pod_security(control_plane, folder):
         assert ended.returncode == 0, f"{where}: {ended.stderr}"
 
 
-def test_a_model_that_is_an_image_is_admitted_by_pod_security(control_plane):
+def test_a_model_that_is_an_image_is_admitted_by_pod_security(control_plane: ControlPlane) -> None:
     """As KServe mounts oci+native://."""
     [container] = pod_specs(overlay("airgapped"))["ServingRuntime/bin-counter"]["containers"]
     image = {"name": "model", "image": {"reference": "mirror.example/model:1", "pullPolicy": "IfNotPresent"}}
@@ -92,7 +95,7 @@ def test_a_model_that_is_an_image_is_admitted_by_pod_security(control_plane):
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_pod_security_refuses_a_pod_that_is_not_restricted(control_plane):
+def test_pod_security_refuses_a_pod_that_is_not_restricted(control_plane: ControlPlane) -> None:
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "test", "namespace": "bin-counter"}}
     spec = {"serviceAccountName": "bin-counter-serve", "containers": [{"name": "one", "image": "example/one:1"}]}
     ended = control_plane.kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(body | {"spec": spec}))
@@ -100,17 +103,21 @@ def test_pod_security_refuses_a_pod_that_is_not_restricted(control_plane):
 
 
 @pytest.fixture
-def jobs(control_plane):
+def jobs(control_plane: ControlPlane) -> Jobs:
     control_plane.apply("train-jobs/local")
     control_plane.kubectl("create", "serviceaccount", "other", f"--namespace={NAMESPACE}")
     time.sleep(1)  # until the admission policies are in force
     return Jobs(Cluster(client.ApiClient(control_plane.configuration(STEPS))), NAMESPACE)
 
 
-def test_the_steps_account_may_make_find_and_remove_a_train_job_in_its_own_namespace_only(control_plane, jobs):
+def test_the_steps_account_may_make_find_and_remove_a_train_job_in_its_own_namespace_only(
+    control_plane: ControlPlane, jobs: Jobs
+) -> None:
     body = train_job("bin-counter-test", replace(POOL, queue="nightly"), ARGUMENTS)
     jobs.create(body)
-    assert jobs.get("bin-counter-test")["spec"]["runtimeRef"] == body["spec"]["runtimeRef"]
+    made = jobs.get("bin-counter-test")
+    assert made is not None
+    assert made["spec"]["runtimeRef"] == body["spec"]["runtimeRef"]
     assert jobs.pods("bin-counter-test") == []
     jobs.delete("bin-counter-test")
     assert jobs.get("bin-counter-test") is None
@@ -119,7 +126,7 @@ def test_the_steps_account_may_make_find_and_remove_a_train_job_in_its_own_names
             Jobs(jobs.cluster, namespace).create(body)
 
 
-def attacked(change):
+def attacked(change: Callable[..., Any]) -> dict[str, Any]:
     """A TrainJob like ours, with something in its pods that it should not have."""
     body = train_job("bin-counter-attack", POOL, ARGUMENTS)
     patch = body["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
@@ -158,7 +165,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_train_job_that_reaches_for_more_is_refused(jobs, attack):
+def test_a_train_job_that_reaches_for_more_is_refused(jobs: Jobs, attack: str) -> None:
     change, reason = ATTACKS[attack]
     with pytest.raises(UserError, match=reason):
         jobs.create(attacked(change))
@@ -176,13 +183,16 @@ PODS = {
 
 
 @pytest.mark.parametrize("attack", PODS)
-def test_a_pod_that_reaches_for_more_is_refused_whatever_makes_it(control_plane, jobs, attack):
+def test_a_pod_that_reaches_for_more_is_refused_whatever_makes_it(
+    control_plane: ControlPlane, jobs: Jobs, attack: str
+) -> None:
     of_pod, of_container, reason = PODS[attack]
+    assert isinstance(of_pod, dict)
     [spec] = pod_specs(built("train-jobs/local")).values()
     allowed = {key: value for key, value in spec.items() if key != "restartPolicy"}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "test", "namespace": NAMESPACE}}
 
-    def create(spec):
+    def create(spec: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         given = json.dumps(pod | {"spec": spec})
         return control_plane.kubectl("create", "--dry-run=server", "-f", "-", given=given)
 
@@ -193,6 +203,6 @@ def test_a_pod_that_reaches_for_more_is_refused_whatever_makes_it(control_plane,
     assert re.search(reason, refused.stderr), refused.stderr
 
 
-def _more(spec, of_pod):
+def _more(spec: dict[str, Any], of_pod: dict[str, Any]) -> dict[str, Any]:
     volumes = {"volumes": [*spec["volumes"], *of_pod["volumes"]]} if "volumes" in of_pod else {}
     return of_pod | volumes

@@ -40,7 +40,8 @@ def target() -> Iterator[KServeTarget]:
         pytest.skip("AWS_ENDPOINT_URL does not lead to the cluster's store")
     with subprocess.Popen(["kubectl", "proxy", "--port=0"], stdout=subprocess.PIPE, text=True) as proxy:
         try:
-            address = re.search(r"127\.0\.0\.1:\d+", proxy.stdout.readline())[0]
+            assert proxy.stdout is not None
+            [address] = re.findall(r"127\.0\.0\.1:\d+", proxy.stdout.readline())
             options = KServeOptions(
                 name=f"test-{uuid4().hex[:8]}",
                 address=f"http://{address}/api/v1/namespaces/{{namespace}}/services/{{service}}:80/proxy",
@@ -56,7 +57,7 @@ def target() -> Iterator[KServeTarget]:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, target) -> Iterator[list[Model]]:
+def models(tmp_path_factory: pytest.TempPathFactory, target: KServeTarget) -> Iterator[list[Model]]:
     """Two models, published where the cluster fetches them, and gone at the end."""
     folder = tmp_path_factory.mktemp("models")
     models = [make_model(write_small_bundle(folder / str(shift), shift)) for shift in (0.0, 0.02)]
@@ -81,8 +82,8 @@ class Pointer(Registry):
     def __init__(self) -> None:
         super().__init__(Registry.open(MODELS_URI).store)
         self.own = Registry.open(f"{MODELS_URI}/test-{uuid4().hex}")
-        self.advance, self.current = self.own.advance, self.own.current
-        self.write_latest, self.serving = self.own.write_latest, self.own.serving
+        for name in ("advance", "current", "write_latest", "serving"):
+            setattr(self, name, getattr(self.own, name))
 
 
 def put(target: KServeTarget, pointer: Pointer, model: Model, golden: list[GoldenRequest] | None = None) -> Deployment:
@@ -91,13 +92,19 @@ def put(target: KServeTarget, pointer: Pointer, model: Model, golden: list[Golde
     return put_into_service(candidate, target, before, before.version if before else "", None)
 
 
-def test_first_replace_refuse_and_again_on_a_real_cluster(target, models, request):
+def test_first_replace_refuse_and_again_on_a_real_cluster(
+    target: KServeTarget, models: list[Model], request: pytest.FixtureRequest
+) -> None:
     first, second = models
     pointer = Pointer()
     request.addfinalizer(lambda: remove(pointer.own, [""]))
 
     def runs() -> str:
-        return served_by(target.cluster.get(service_path(target.options, target.options.name))).version
+        service = target.cluster.get(service_path(target.options, target.options.name))
+        assert service is not None
+        served = served_by(service)
+        assert served is not None
+        return served.version
 
     assert put(target, pointer, first).version == runs() == first.version
     [one, *_] = second.golden

@@ -4,8 +4,10 @@ import hashlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,22 +33,22 @@ GOLDEN = Path(__file__).parent / "pipeline.yaml"
 
 
 @cache
-def compiled(tmp_folder, **options):
+def compiled(tmp_folder: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     path = compile_pipeline(Placement(**options), Path(tmp_folder)).path
     ir, platform = yaml.safe_load_all(path.read_text())
     return ir, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
 @pytest.fixture
-def compile_for(tmp_path_factory):
+def compile_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     return lambda **options: compiled(str(tmp_path_factory.getbasetemp() / "compiled"), **options)
 
 
-def test_a_change_of_the_dag_shows_in_the_golden_file():
+def test_a_change_of_the_dag_shows_in_the_golden_file() -> None:
     assert golden() == GOLDEN.read_text(), "the DAG has changed; if that is meant, `make golden` takes the new one over"
 
 
-def test_a_new_image_tag_changes_only_defaults_in_a_file_of_ones_own(tmp_path):
+def test_a_new_image_tag_changes_only_defaults_in_a_file_of_ones_own(tmp_path: Path) -> None:
     plain = compile_pipeline(Placement(), tmp_path / "a").path.read_text()
     tagged = compile_pipeline(Placement(), tmp_path / "b", Images("registry", "v2")).path.read_text()
     changed = [(old, new) for old, new in zip(plain.splitlines(), tagged.splitlines(), strict=True) if old != new]
@@ -55,14 +57,14 @@ def test_a_new_image_tag_changes_only_defaults_in_a_file_of_ones_own(tmp_path):
     } | {line.strip() for line in tagged.splitlines() if line.startswith("#") and line not in plain.splitlines()}
 
 
-def test_compiling_twice_gives_the_same_version(tmp_path):
+def test_compiling_twice_gives_the_same_version(tmp_path: Path) -> None:
     first, second = (compile_pipeline(Placement("gke"), tmp_path / name).version for name in "ab")
     assert first == second
     assert compile_pipeline(Placement("eks"), tmp_path / "c").version != first
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_training_goes_to_the_gpu_pool_by_pipeline_parameters(compile_for, preset):
+def test_training_goes_to_the_gpu_pool_by_pipeline_parameters(compile_for: Callable[..., Any], preset: str) -> None:
     ir, executors = compile_for(preset_name=preset)
     parameters = ir["root"]["inputDefinitions"]["parameters"]
     expected = PRESETS[preset]
@@ -114,7 +116,14 @@ TAINT = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
         ("cpu", "0", {}, [], set()),
     ],
 )
-def test_presets_say_what_these_clusters_label_and_taint(compile_for, preset, count, selector, tolerations, kept_off):
+def test_presets_say_what_these_clusters_label_and_taint(
+    compile_for: Callable[..., Any],
+    preset: str,
+    count: str,
+    selector: dict[str, Any],
+    tolerations: list[dict[str, str]],
+    kept_off: set[str],
+) -> None:
     """In literal values, not those of the code: the parameters' defaults, and the platform spec that reads them."""
     ir, executors = compile_for(preset_name=preset)
     parameters = ir["root"]["inputDefinitions"]["parameters"]
@@ -131,7 +140,7 @@ def test_presets_say_what_these_clusters_label_and_taint(compile_for, preset, co
 
 
 @pytest.mark.parametrize("preset", ["gke", "eks", "aks", "onprem"])
-def test_cpu_steps_stay_off_the_gpu_pool(compile_for, preset):
+def test_cpu_steps_stay_off_the_gpu_pool(compile_for: Callable[..., Any], preset: str) -> None:
     ir, executors = compile_for(preset_name=preset)
     training = {"exec-train", "exec-tune-trial"}
     assert training < executors.keys()
@@ -143,14 +152,16 @@ def test_cpu_steps_stay_off_the_gpu_pool(compile_for, preset):
         assert "accelerator" not in ir["deploymentSpec"]["executors"][name]["container"]["resources"]
 
 
-def test_training_has_shared_memory(compile_for):
+def test_training_has_shared_memory(compile_for: Callable[..., Any]) -> None:
     _, executors = compile_for(preset_name="gke", shm_size="8Gi")
     (mount,) = executors["exec-train"]["emptyDirMounts"]
     assert (mount["mountPath"], mount["medium"], mount["sizeLimit"]) == ("/dev/shm", "Memory", "8Gi")
 
 
 @pytest.mark.parametrize("train_on", ["pod", "trainjob"])
-def test_every_step_has_requests_limits_a_timeout_and_secrets_by_reference(compile_for, train_on):
+def test_every_step_has_requests_limits_a_timeout_and_secrets_by_reference(
+    compile_for: Callable[..., Any], train_on: str
+) -> None:
     ir, executors = compile_for(preset_name="gke", train_on=train_on)
     assert len(executors) == len(STEPS) - 1
     for name, executor in executors.items():
@@ -168,15 +179,15 @@ def test_every_step_has_requests_limits_a_timeout_and_secrets_by_reference(compi
         assert "env" not in ir["deploymentSpec"]["executors"][name]["container"]
 
 
-def tasks(component):
+def tasks(component: dict[str, Any]) -> dict[str, Any]:
     """All tasks of a DAG and of those inside it, by name."""
-    found = {}
+    found: dict[str, Any] = {}
     for ir in [component["root"], *component["components"].values()]:
         found |= ir.get("dag", {}).get("tasks", {})
     return found
 
 
-def test_every_step_but_deploy_is_tried_again_with_backoff(compile_for):
+def test_every_step_but_deploy_is_tried_again_with_backoff(compile_for: Callable[..., Any]) -> None:
     ir, _ = compile_for(preset_name="gke")
     steps = {name: task for name, task in tasks(ir).items() if name.replace("-", "_") in STEPS}
     assert len(steps) == len(STEPS) - 1  # all but train_job, which is not in this pipeline
@@ -188,7 +199,9 @@ def test_every_step_but_deploy_is_tried_again_with_backoff(compile_for):
 
 
 @pytest.mark.parametrize("train_timeout", [STEPS["train"].timeout, 600])
-def test_a_pod_that_is_lost_at_the_end_of_every_attempt_still_has_its_last_one(compile_for, train_timeout):
+def test_a_pod_that_is_lost_at_the_end_of_every_attempt_still_has_its_last_one(
+    compile_for: Callable[..., Any], train_timeout: int
+) -> None:
     """Argo counts the window from the start of the first attempt, and ends what runs beyond it."""
     ir, executors = compile_for(preset_name="gke", train_timeout=train_timeout)
     with_retries = {name: task["retryPolicy"] for name, task in tasks(ir).items() if "retryPolicy" in task}
@@ -200,26 +213,26 @@ def test_a_pod_that_is_lost_at_the_end_of_every_attempt_still_has_its_last_one(c
         assert int(policy["backoffMaxDuration"].removesuffix("s")) >= attempts * timeout + pauses, name
 
 
-def test_retries_can_be_switched_off(compile_for):
+def test_retries_can_be_switched_off(compile_for: Callable[..., Any]) -> None:
     ir, _ = compile_for(preset_name="gke", retries=False)
     assert not any("retryPolicy" in task for task in tasks(ir).values())
 
 
-def test_what_looks_at_the_present_is_never_cached(compile_for):
+def test_what_looks_at_the_present_is_never_cached(compile_for: Callable[..., Any]) -> None:
     ir, _ = compile_for(preset_name="gke")
     cached = {name: task.get("cachingOptions", {}).get("enableCache", False) for name, task in tasks(ir).items()}
     assert [cached[name] for name in ("champion", "deploy", "summarise")] == [False] * 3
     assert all(cached[name] for name in ("ingest-metadata", "split", "download", "train", "evaluate"))
 
 
-def test_the_run_is_summarised_whatever_happens(compile_for):
+def test_the_run_is_summarised_whatever_happens(compile_for: Callable[..., Any]) -> None:
     ir, _ = compile_for(preset_name="gke")
     summary = ir["root"]["dag"]["tasks"]["summarise"]
     assert summary["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert summary["dependentTasks"] == ["exit-handler-1"]
 
 
-def test_images_are_parameters_of_the_pipeline(compile_for):
+def test_images_are_parameters_of_the_pipeline(compile_for: Callable[..., Any]) -> None:
     ir, _ = compile_for(preset_name="gke")
     for name, executor in ir["deploymentSpec"]["executors"].items():
         trains = name == "exec-train" or name.startswith("exec-tune-")
@@ -227,7 +240,7 @@ def test_images_are_parameters_of_the_pipeline(compile_for):
         assert parameter in executor["container"]["image"], name
 
 
-def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(compile_for):
+def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(compile_for: Callable[..., Any]) -> None:
     ir, executors = compile_for(preset_name="eks", train_on="trainjob", nodes=2, queue="gpus")
     assert "exec-train" not in executors
     task = tasks(ir)["train-job"]
@@ -250,7 +263,7 @@ def test_a_train_job_takes_the_place_of_the_training_task_and_knows_the_pool(com
         ({"train_on": "pods"}, "choose pod or trainjob"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_compiled(options, sentence):
+def test_what_cannot_be_is_refused_before_anything_is_compiled(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         Placement(**options)
 
@@ -270,12 +283,12 @@ def test_what_cannot_be_is_refused_before_anything_is_compiled(options, sentence
         ("train_memory", "16 GB", "such as 16Gi"),
     ],
 )
-def test_a_malformed_pool_is_one_sentence(name, value, sentence):
+def test_a_malformed_pool_is_one_sentence(name: str, value: str, sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         validated(ClusterParameters, {name: value})
 
 
-def test_the_requests_of_every_step_fit_the_smallest_node_of_the_readme(compile_for):
+def test_the_requests_of_every_step_fit_the_smallest_node_of_the_readme(compile_for: Callable[..., Any]) -> None:
     """A kind node of 4 CPUs and 12 GB, on which Kubeflow's own pods ask for less than half of it."""
     ir, _ = compile_for(preset_name="cpu")
     defaults = ir["root"]["inputDefinitions"]["parameters"]
@@ -290,7 +303,7 @@ def test_the_requests_of_every_step_fit_the_smallest_node_of_the_readme(compile_
         assert parse_quantity(memory) <= 6 * 2**30, name
 
 
-def test_the_requests_of_a_step_can_be_changed_and_its_limits_stay_above(tmp_path):
+def test_the_requests_of_a_step_can_be_changed_and_its_limits_stay_above(tmp_path: Path) -> None:
     wanted = parse_requests('{"evaluate": {"memory": "12Gi"}, "gate": {"cpu": "100m"}}')
     text = compile_pipeline(Placement("gke", requests=wanted), tmp_path).path.read_text()
     ir, _ = yaml.safe_load_all(text)
@@ -312,12 +325,12 @@ def test_the_requests_of_a_step_can_be_changed_and_its_limits_stay_above(tmp_pat
         ('{"evaluate": {"memory": "4 GB"}}', "memory of evaluate should be cpu or memory with a Kubernetes quantity"),
     ],
 )
-def test_malformed_requests_are_one_sentence(text, sentence):
+def test_malformed_requests_are_one_sentence(text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         parse_requests(text)
 
 
-def test_kubernetes_objects_of_the_pipeline_fit_the_crds(tmp_path):
+def test_kubernetes_objects_of_the_pipeline_fit_the_crds(tmp_path: Path) -> None:
     path = compile_manifest(Placement("gke"), tmp_path, Images("", "v1"), "abc-123", "kubeflow")
     pipeline, version = yaml.safe_load_all(path.read_text())
     assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
@@ -327,17 +340,18 @@ def test_kubernetes_objects_of_the_pipeline_fit_the_crds(tmp_path):
     assert version["spec"]["displayName"] == "abc-123"
 
 
-def test_names_of_images_agree_in_the_makefile_and_the_code():
+def test_names_of_images_agree_in_the_makefile_and_the_code() -> None:
     from components.core.images import IMAGES
 
     text = (ROOT / "make" / "cluster.mk").read_text()
-    listed = re.search(r"^IMAGES := (.*)$", text, re.MULTILINE)[1].split()
-    assert [f"bin-counter-{name}" for name in listed] == list(IMAGES)
-    for name in listed:
+    listed = re.search(r"^IMAGES := (.*)$", text, re.MULTILINE)
+    assert listed is not None
+    assert [f"bin-counter-{name}" for name in listed[1].split()] == list(IMAGES)
+    for name in listed[1].split():
         assert (ROOT / "requirements" / f"{name}.txt").is_file()
 
 
-def test_the_commands_write_both_files_and_say_where(tmp_path):
+def test_the_commands_write_both_files_and_say_where(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pipeline", "compile", "--preset", "gke", "--tag", "v1", "--output", tmp_path],
         cwd=ROOT,

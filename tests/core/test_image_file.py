@@ -5,6 +5,7 @@ import io
 import struct
 import time
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -52,10 +53,10 @@ def as_before(data: bytes, size: int) -> np.ndarray:
 @example(sides=(1600, 1200), size=32, kind=("JPEG", "RGB"), quality=90, subsampling=2, progressive=True)
 @example(sides=(1700, 1300), size=64, kind=("PNG", "RGBA"), quality=90, subsampling=0, progressive=False)
 def test_ordinary_photos_have_the_pixels_that_models_were_trained_on(
-    sides, size, kind, quality, subsampling, progressive
-):
+    sides: tuple[int, int], size: int, kind: tuple[str, str], quality: int, subsampling: int, progressive: bool
+) -> None:
     options = {"quality": quality, "subsampling": subsampling, "progressive": progressive} if kind[0] == "JPEG" else {}
-    data = saved(blobs(*sides, seed=quality, mode=kind[1]), kind[0], **options)
+    data = saved(blobs(sides[0], sides[1], seed=quality, mode=kind[1]), kind[0], **options)
     assert np.array_equal(decode_squashed(data, size), as_before(data, size))
 
 
@@ -100,11 +101,11 @@ def with_segments(*segments: bytes, jpeg: bytes = JPEG) -> bytes:
          "MPF", "Photoshop and end in a comment", "fill bytes", "XMP orientation", "EXIF twice begun", "EXIF as text",
          "EXIF of two", "EXIF to nowhere", "no end", "half an end", "zeros for an end", "zeros before the end"],
 )  # fmt: skip
-def test_a_jpeg_is_the_same_photo_with_whatever_lies_beside_it(jpeg: bytes, change):
+def test_a_jpeg_is_the_same_photo_with_whatever_lies_beside_it(jpeg: bytes, change: Callable[[bytes], bytes]) -> None:
     assert np.array_equal(decode_squashed(change(jpeg), SIZE), decode_squashed(jpeg, SIZE))
 
 
-def test_the_orientation_is_read_where_viewers_read_it():
+def test_the_orientation_is_read_where_viewers_read_it() -> None:
     turned = np.rot90(decode_squashed(JPEG, SIZE), -1)
     exif = segment(0xE1, b"Exif\0\0" + TIFF)
     assert np.array_equal(decode_squashed(with_segments(exif), SIZE), turned)
@@ -115,7 +116,7 @@ def test_the_orientation_is_read_where_viewers_read_it():
 @pytest.mark.parametrize("kept", [0.4, 0.7, 0.95])
 @pytest.mark.parametrize("filler", [b"", b"\0", b"\xff", b"\x55"])
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["cut", "ended"])
-def test_a_jpeg_that_lost_data_is_refused(jpeg: bytes, kept: float, filler: bytes, end: bytes):
+def test_a_jpeg_that_lost_data_is_refused(jpeg: bytes, kept: float, filler: bytes, end: bytes) -> None:
     """Half a photo would be counted, and for sure: the decoder fills the rest with grey and only warns."""
     length = int(len(jpeg) * kept)
     with pytest.raises(ImageRejected) as rejected:
@@ -123,7 +124,7 @@ def test_a_jpeg_that_lost_data_is_refused(jpeg: bytes, kept: float, filler: byte
     assert rejected.value.reason == "corrupt"
 
 
-def test_the_decoders_own_words_say_what_a_photo_lost():
+def test_the_decoders_own_words_say_what_a_photo_lost() -> None:
     with pytest.raises(ImageRejected, match="premature end of data segment"):
         decode_squashed(JPEG[: len(JPEG) // 2] + b"\xff\xd9", SIZE)
 
@@ -150,7 +151,7 @@ PNG = saved(blobs(60, 40), "PNG")
         chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(b"fcTL", b"\0"),
     ],
 )
-def test_a_png_is_the_same_photo_with_whatever_lies_beside_it(added: bytes):
+def test_a_png_is_the_same_photo_with_whatever_lies_beside_it(added: bytes) -> None:
     changed = PNG[:33] + added + PNG[33:]
     assert np.array_equal(decode_squashed(changed, SIZE), decode_squashed(PNG, SIZE))
     assert np.array_equal(decode_squashed(PNG[:-12] + added + b"film", SIZE), decode_squashed(PNG, SIZE))
@@ -158,14 +159,14 @@ def test_a_png_is_the_same_photo_with_whatever_lies_beside_it(added: bytes):
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
-def test_other_formats_that_lost_data_are_refused(kind: str, share: float):
+def test_other_formats_that_lost_data_are_refused(kind: str, share: float) -> None:
     data = saved(blobs(60, 40), kind)
     with pytest.raises(ImageRejected):
         decode_squashed(data[: int(len(data) * share)], SIZE)
 
 
 @pytest.mark.parametrize("sides", [(8064, 6048), (12000, 9000), (16320, 12240)])
-def test_photos_of_todays_telephones_are_scaled_while_they_are_decoded(sides: tuple[int, int]):
+def test_photos_of_todays_telephones_are_scaled_while_they_are_decoded(sides: tuple[int, int]) -> None:
     """48, 108 and 200 megapixels. The picture is grey, so that the test does not take the time of encoding it."""
     grey = Image.new("L", sides, 120)
     data = saved(grey, "JPEG", quality=30)
@@ -194,7 +195,7 @@ OTHER_FLOODS = {
 
 @pytest.mark.parametrize("data", [*(with_segments(flood) for flood in JPEG_FLOODS.values()), *OTHER_FLOODS.values()],
                          ids=[*JPEG_FLOODS, *OTHER_FLOODS])  # fmt: skip
-def test_floods_of_small_parts_cost_nothing(data: bytes):
+def test_floods_of_small_parts_cost_nothing(data: bytes) -> None:
     """Pillow takes ten seconds of processor time for 4 MB of small EXIF segments, and holds the interpreter."""
     began = time.process_time()
     with contextlib.suppress(ImageRejected):
@@ -211,7 +212,7 @@ def test_floods_of_small_parts_cost_nothing(data: bytes):
 )
 def test_what_would_take_too_much_memory_is_refused_before_it_is_decoded(
     kind: str, sides: tuple[int, int], options: dict
-):
+) -> None:
     data = bytearray(saved(Image.new("RGB", (64, 64)), kind, **options))
     if kind == "JPEG":
         place = data.index(b"\xff\xc2") + 5

@@ -50,7 +50,7 @@ def assert_two_halves(pixels: np.ndarray, tolerance: int = 12) -> None:
         ("MPO", {"quality": 95, "save_all": True, "append_images": [Image.new("RGB", (120, 80))]}),
     ],
 )
-def test_every_accepted_format_is_squashed_to_a_square(kind: str, options: dict):
+def test_every_accepted_format_is_squashed_to_a_square(kind: str, options: dict) -> None:
     pixels = decode_squashed(saved(two_halves(), kind, **options), 32)
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
@@ -58,7 +58,7 @@ def test_every_accepted_format_is_squashed_to_a_square(kind: str, options: dict)
 
 
 @pytest.mark.parametrize("mode", ["P", "CMYK", "RGBA", "LA", "L", "1", "I;16"])
-def test_every_colour_mode_looks_as_in_a_viewer(mode: str):
+def test_every_colour_mode_looks_as_in_a_viewer(mode: str) -> None:
     if mode == "CMYK":
         assert_two_halves(decode_squashed(saved(two_halves().convert("CMYK"), "JPEG", quality=95), 32), 40)
         return
@@ -77,7 +77,7 @@ def test_every_colour_mode_looks_as_in_a_viewer(mode: str):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
-def test_transparency_shows_as_white(kind: str):
+def test_transparency_shows_as_white(kind: str) -> None:
     image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     image.paste((10, 20, 30, 255), (0, 0, 32, 64))
     pixels = decode_squashed(saved(image, kind, **({"lossless": True} if kind == "WEBP" else {})), 64)
@@ -87,7 +87,7 @@ def test_transparency_shows_as_white(kind: str):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_exif_orientation_is_applied(orientation: int, kind: str):
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     """The stored photo is turned so that its EXIF tag turns it back."""
     undo = {
         1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
@@ -108,7 +108,7 @@ def test_exif_orientation_is_applied(orientation: int, kind: str):
     assert_two_halves(pixels, 16)
 
 
-def test_the_first_frame_of_an_animation_counts():
+def test_the_first_frame_of_an_animation_counts() -> None:
     for kind in ("GIF", "PNG", "WEBP"):
         frames = [Image.new("RGB", (40, 40), "red"), Image.new("RGB", (40, 40), "blue")]
         data = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
@@ -116,12 +116,12 @@ def test_the_first_frame_of_an_animation_counts():
         assert red > 200 > 50 > blue
 
 
-def test_a_photo_of_the_wanted_size_is_not_resampled():
+def test_a_photo_of_the_wanted_size_is_not_resampled() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     assert np.array_equal(decode_squashed(saved(Image.fromarray(pixels), "PNG"), 48), pixels)
 
 
-def test_large_jpegs_shrink_while_they_are_decoded_to_nearly_the_same_pixels():
+def test_large_jpegs_shrink_while_they_are_decoded_to_nearly_the_same_pixels() -> None:
     rows, columns = np.mgrid[0:1800, 0:2400]
     smooth = np.stack([rows / 8, columns / 10, (rows + columns) / 20], axis=-1).clip(0, 255).astype(np.uint8)
     data = saved(Image.fromarray(smooth), "JPEG", quality=95)
@@ -129,7 +129,7 @@ def test_large_jpegs_shrink_while_they_are_decoded_to_nearly_the_same_pixels():
     assert np.abs(decode_squashed(data, 64).astype(int) - slow).mean() < 1.5
 
 
-def test_the_size_that_is_told_is_the_stored_one_also_where_decoding_shrinks():
+def test_the_size_that_is_told_is_the_stored_one_also_where_decoding_shrinks() -> None:
     small = read_image_file(saved(two_halves(), "PNG"))
     assert (small.format, small.width, small.height) == ("PNG", 120, 80)
     large = read_image_file(saved(Image.new("RGB", (2400, 1800)), "JPEG"))
@@ -173,14 +173,14 @@ def webp_header(width: int, height: int) -> bytes:
         (b"\xff\xd8\xff\xe0" + b"\0" * 50, "corrupt"),
     ],
 )
-def test_what_cannot_be_counted_is_rejected_with_a_reason(data: bytes, reason: str):
+def test_what_cannot_be_counted_is_rejected_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ImageRejected) as rejected:
         decode_squashed(data, 32)
     assert rejected.value.reason == reason
     assert len(rejected.value.message) < 200
 
 
-def test_a_bomb_is_refused_before_it_takes_memory_or_time():
+def test_a_bomb_is_refused_before_it_takes_memory_or_time() -> None:
     bomb = saved(Image.new("L", (20_000, 20_000)), "PNG")
     started = time.perf_counter()
     tracemalloc.start()
@@ -192,7 +192,7 @@ def test_a_bomb_is_refused_before_it_takes_memory_or_time():
     assert time.perf_counter() - started < 0.5
 
 
-def test_a_jpeg_of_endless_scans_is_refused():
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
     data = saved(two_halves(), "JPEG", progressive=True)
     start = data.index(b"\xff\xda")
     end = data.index(b"\xff\xda", start + 2)
@@ -202,7 +202,7 @@ def test_a_jpeg_of_endless_scans_is_refused():
     assert rejected.value.reason == "too_many_scans"
 
 
-def test_limits_can_be_narrowed():
+def test_limits_can_be_narrowed() -> None:
     with pytest.raises(ImageRejected):
         decode_squashed(saved(two_halves(), "PNG"), 32, Limits(max_pixels=100))
     with pytest.raises(ImageRejected):
@@ -217,7 +217,9 @@ def test_limits_can_be_narrowed():
     cut=st.integers(0, 10**6),
     noise=st.binary(max_size=40),
 )
-def test_damaged_files_are_decoded_or_rejected_and_nothing_else(kind, changes, cut, noise):
+def test_damaged_files_are_decoded_or_rejected_and_nothing_else(
+    kind: str, changes: list[tuple[int, int]], cut: int, noise: bytes
+) -> None:
     data = bytearray(saved(two_halves(40, 30), kind))
     for place, value in changes:
         data[place % len(data)] = value
@@ -230,7 +232,7 @@ def test_damaged_files_are_decoded_or_rejected_and_nothing_else(kind, changes, c
         assert rejected.reason  # noqa: PT017
 
 
-def test_real_photos_decode_the_same_every_time(sample: Path):
+def test_real_photos_decode_the_same_every_time(sample: Path) -> None:
     with tarfile.open(sample / "originals.tar") as archive:
         members = [member for member in archive if member.isfile()][:20]
         assert len(members) == 20

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -31,7 +30,7 @@ BAD_DAY = Faults(server_errors=0.2, resets=0.1, cut_short=0.05, wrong_bytes=0.01
 
 
 @pytest.fixture(autouse=True)
-def small_and_quick(monkeypatch):
+def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small parts, so that little data has many of them; short waits."""
     monkeypatch.setattr(bucket, "PART_KEYS", 20)
     monkeypatch.setattr(fetch, "BATCH", 8)
@@ -71,7 +70,7 @@ def forgotten(world: World) -> World:
 
 
 @pytest.fixture
-def filled(world) -> World:
+def filled(world: World) -> World:
     world.fill(220)
     world.put(metadata_key("00005"), b"{")
     world.put(image_key("00006"), b"<html>")
@@ -79,7 +78,7 @@ def filled(world) -> World:
     return world
 
 
-def through(proxy: FaultProxy, monkeypatch) -> None:
+def through(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
 
 
@@ -95,7 +94,9 @@ def through(proxy: FaultProxy, monkeypatch) -> None:
         pytest.param(BAD_DAY, id="all"),
     ],
 )
-def test_faults_change_nothing_in_the_results(filled, monkeypatch, capsys, faults):
+def test_faults_change_nothing_in_the_results(
+    filled: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], faults: Faults
+) -> None:
     quiet = run_all(filled)
     forgotten(filled)
     with fault_proxy(os.environ["AWS_ENDPOINT_URL"], faults, seed=5) as proxy:
@@ -110,7 +111,9 @@ def test_faults_change_nothing_in_the_results(filled, monkeypatch, capsys, fault
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # each waits out some hundred faults; two minutes where nothing else runs
 @pytest.mark.parametrize("seed", range(5))
-def test_a_long_bad_day_changes_nothing_in_the_results(world, monkeypatch, seed):
+def test_a_long_bad_day_changes_nothing_in_the_results(
+    world: World, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     world.fill(2000)
     quiet = run_all(world)
     forgotten(world)
@@ -119,7 +122,7 @@ def test_a_long_bad_day_changes_nothing_in_the_results(world, monkeypatch, seed)
         assert run_all_with_patience(world) == quiet
 
 
-def test_a_store_that_only_fails_is_given_up_with_a_sentence(filled, monkeypatch):
+def test_a_store_that_only_fails_is_given_up_with_a_sentence(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with fault_proxy(os.environ["AWS_ENDPOINT_URL"], Faults(server_errors=1.0)) as proxy:
         through(proxy, monkeypatch)
         started = time.monotonic()
@@ -129,7 +132,7 @@ def test_a_store_that_only_fails_is_given_up_with_a_sentence(filled, monkeypatch
     assert filled.results() == {}
 
 
-def test_photos_whose_bytes_never_match_are_rejected_not_kept(filled, monkeypatch):
+def test_photos_whose_bytes_never_match_are_rejected_not_kept(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
     filled.ingest()
     filled.split()
     monkeypatch.setattr(patience, "LONGEST_PAUSE_SECONDS", 0.01)
@@ -140,7 +143,9 @@ def test_photos_whose_bytes_never_match_are_rejected_not_kept(filled, monkeypatc
     assert {reject.reason for reject in read_rejects(filled.path("photo-rejects"))} <= {"damaged", "missing"}
 
 
-def test_credentials_that_expire_half_way_stop_it_and_renewed_ones_go_on(filled, monkeypatch):
+def test_credentials_that_expire_half_way_stop_it_and_renewed_ones_go_on(
+    filled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quiet = run_all(filled)
     forgotten(filled)
     direct = os.environ["AWS_ENDPOINT_URL"]
@@ -161,7 +166,7 @@ def test_credentials_that_expire_half_way_stop_it_and_renewed_ones_go_on(filled,
     assert filled.results() == quiet
 
 
-def test_a_store_that_restarts_in_the_middle_is_waited_for(tmp_path, monkeypatch):
+def test_a_store_that_restarts_in_the_middle_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "LONGEST_PAUSE_SECONDS", 5.0)
     world = World(tmp_path)
     with ExitStack() as first, ExitStack() as second:
@@ -204,7 +209,7 @@ def killed_again_and_again(world: World, step: str, kills: int, seed: int) -> in
         process.start()
         process.join(draw.uniform(0.05, 1.2))
         if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.join()
             killed += 1
     process = context.Process(target=work, args=(step, world))
@@ -215,7 +220,7 @@ def killed_again_and_again(world: World, step: str, kills: int, seed: int) -> in
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(24, marks=pytest.mark.slow)])
-def test_a_step_that_is_killed_at_any_moment_ends_with_the_same_bytes(world, kills):
+def test_a_step_that_is_killed_at_any_moment_ends_with_the_same_bytes(world: World, kills: int) -> None:
     world.fill(120 * kills)
     quiet = run_all(world)
     forgotten(world)
@@ -229,7 +234,7 @@ def test_a_step_that_is_killed_at_any_moment_ends_with_the_same_bytes(world, kil
 
 
 @pytest.mark.parametrize("step", ["ingest_metadata", "split", "download"])
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(filled, step):
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(filled: World, step: str) -> None:
     """The step writes to a file system of 16 kB, mounted in a namespace of its own."""
     run_all(filled)
     target = filled.path("small")

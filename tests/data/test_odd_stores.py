@@ -2,8 +2,10 @@
 
 import base64
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -18,7 +20,7 @@ AT_ONCE = 3  # requests: one that is refused, and what a client asks of itself
 
 
 @pytest.fixture(autouse=True)
-def _no_settings(monkeypatch):
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of this machine's own settings."""
     for name in (
         "AWS_REGION",
@@ -33,12 +35,15 @@ def _no_settings(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
 
+Opened = Callable[..., AbstractContextManager[tuple[OddStore, Store]]]
+
+
 @pytest.fixture
-def opened(monkeypatch):
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     """Opens a store with the oddities given."""
 
     @contextmanager
-    def open_odd(**oddities) -> Iterator[tuple[OddStore, Store]]:
+    def open_odd(**oddities: Any) -> Iterator[tuple[OddStore, Store]]:
         with odd_store(Oddities(**oddities)) as odd:
             monkeypatch.setenv("AWS_ENDPOINT_URL", odd.endpoint)
             yield odd, open_store("s3://bucket/prefix")
@@ -56,7 +61,7 @@ def opened(monkeypatch):
         {"etag": "none"},
     ],
 )
-def test_an_etag_that_is_no_digest_of_the_bytes_is_no_damage(opened, oddities):
+def test_an_etag_that_is_no_digest_of_the_bytes_is_no_damage(opened: Opened, oddities: dict[str, str]) -> None:
     with opened(**oddities) as (odd, store):
         store.put("one", b"first")
         store.put("two", b"second")
@@ -64,7 +69,9 @@ def test_an_etag_that_is_no_digest_of_the_bytes_is_no_damage(opened, oddities):
         assert len(odd.headers) <= 2 + 2 * AT_ONCE
 
 
-def test_bytes_that_do_not_match_the_digest_are_damaged_where_others_matched(opened, monkeypatch):
+def test_bytes_that_do_not_match_the_digest_are_damaged_where_others_matched(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("components.core.patience.LONGEST_PAUSE_SECONDS", 0.01)
     with opened() as (_odd, store):
         store.put("whole", b"as it was")
@@ -74,7 +81,9 @@ def test_bytes_that_do_not_match_the_digest_are_damaged_where_others_matched(ope
             store.get("whole")
 
 
-def test_where_etags_say_nothing_the_store_s_own_checksum_is_looked_at(opened, monkeypatch):
+def test_where_etags_say_nothing_the_store_s_own_checksum_is_looked_at(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("components.core.patience.LONGEST_PAUSE_SECONDS", 0.01)
     right = base64.b64encode(zlib.crc32(b"bytes").to_bytes(4, "big")).decode()
     with opened(etag="kms", encryption="aws:kms", checksum=right) as (odd, store):
@@ -86,7 +95,7 @@ def test_where_etags_say_nothing_the_store_s_own_checksum_is_looked_at(opened, m
 
 
 @pytest.mark.parametrize("oddities", [{"etag": "none"}, {"is_truncated": False}, {"newest_first": True}])
-def test_a_listing_may_leave_out_what_is_optional_and_have_any_order(opened, oddities):
+def test_a_listing_may_leave_out_what_is_optional_and_have_any_order(opened: Opened, oddities: dict[str, Any]) -> None:
     with opened(**oddities) as (_odd, store):
         for name in ("a", "b"):
             store.put(f"list/{name}", name.encode())
@@ -96,21 +105,21 @@ def test_a_listing_may_leave_out_what_is_optional_and_have_any_order(opened, odd
         assert (listed["list/a"].etag == "") == (oddities.get("etag") == "none")
 
 
-def test_a_store_that_refuses_conditional_writes_is_named_at_once(opened):
+def test_a_store_that_refuses_conditional_writes_is_named_at_once(opened: Opened) -> None:
     with opened(conditions="refused") as (odd, store):
         with pytest.raises(UserError, match=r"cannot do what is asked .*If-None-Match"):
             store.create("lock", b"mine")
         assert len(odd.headers) <= AT_ONCE
 
 
-def test_a_store_that_ignores_conditions_is_noticed_before_two_can_win(opened):
+def test_a_store_that_ignores_conditions_is_noticed_before_two_can_win(opened: Opened) -> None:
     with opened(conditions="ignored") as (odd, store):
         with pytest.raises(UserError, match="lets a second writer replace"):
             store.create("lock", b"mine")
         assert "bucket/prefix/lock" not in odd.objects
 
 
-def test_where_conditions_hold_one_of_two_wins_and_the_store_is_asked_once(opened):
+def test_where_conditions_hold_one_of_two_wins_and_the_store_is_asked_once(opened: Opened) -> None:
     with opened() as (odd, store):
         store.create("lock", b"mine")
         requests = len(odd.headers)
@@ -133,14 +142,16 @@ def test_where_conditions_hold_one_of_two_wins_and_the_store_is_asked_once(opene
     ],
 )
 @pytest.mark.parametrize("act", [lambda store: store.get("key"), lambda store: list(store.list())])
-def test_an_answer_that_will_not_change_is_said_at_once(opened, status, code, sentence, act):
+def test_an_answer_that_will_not_change_is_said_at_once(
+    opened: Opened, status: int, code: str, sentence: str, act: Callable[[Store], object]
+) -> None:
     with opened(error=(status, code)) as (odd, store):
         with pytest.raises(UserError, match=sentence):
             act(store)
         assert len(odd.headers) <= AT_ONCE
 
 
-def test_a_store_that_stays_too_busy_asks_for_patience(opened, monkeypatch):
+def test_a_store_that_stays_too_busy_asks_for_patience(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.core.patience.LONGEST_PAUSE_SECONDS", 0.01)
     with (
         opened(error=(503, "SlowDown")) as (_odd, store),
@@ -150,7 +161,7 @@ def test_a_store_that_stays_too_busy_asks_for_patience(opened, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["minio:9000", "localhost", "ftp://store:21", "http://", "//store", "http://store:x"])
-def test_an_endpoint_of_another_form_is_one_sentence(monkeypatch, value):
+def test_an_endpoint_of_another_form_is_one_sentence(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", value)
     with pytest.raises(UserError, match="should begin with http:// or https://"):
         open_store("s3://bucket")
@@ -158,19 +169,19 @@ def test_an_endpoint_of_another_form_is_one_sentence(monkeypatch, value):
         make_buckets(["bucket"])
 
 
-def test_an_endpoint_may_be_in_capitals_and_end_with_a_slash(monkeypatch):
+def test_an_endpoint_may_be_in_capitals_and_end_with_a_slash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "HTTP://Store:9000/")
     assert Access.to("s3://bucket").endpoint == "http://Store:9000"
 
 
 @pytest.mark.parametrize("address", ["gs://bucket/bins", "az://container", "abfss://container@account/bins"])
-def test_other_clouds_addresses_are_told_how_to_be_reached(address):
+def test_other_clouds_addresses_are_told_how_to_be_reached(address: str) -> None:
     with pytest.raises(UserError, match=r"is not an S3 address\. (Google|Azure)"):
         Location.parse(address)
 
 
 @pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
-def test_a_region_and_a_session_token_reach_every_client(monkeypatch, variable):
+def test_a_region_and_a_session_token_reach_every_client(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "eu-central-1")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
     with odd_store() as odd:
@@ -186,7 +197,7 @@ def test_a_region_and_a_session_token_reach_every_client(monkeypatch, variable):
         assert "/eu-central-1/s3/" in lowered["authorization"]
 
 
-def test_a_profile_is_as_good_as_keys_in_the_environment(monkeypatch, tmp_path):
+def test_a_profile_is_as_good_as_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     (tmp_path / "credentials").write_text("[site]\naws_access_key_id = of-the-profile\naws_secret_access_key = s\n")
@@ -208,7 +219,7 @@ def test_a_profile_is_as_good_as_keys_in_the_environment(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("bypassed", ["", "10.0.0.0/8", "*.example.com,localhost"])
-def test_a_store_on_this_machine_is_asked_without_the_proxy(monkeypatch, bypassed):
+def test_a_store_on_this_machine_is_asked_without_the_proxy(monkeypatch: pytest.MonkeyPatch, bypassed: str) -> None:
     for variable in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where nothing listens
     for variable in ("no_proxy", "NO_PROXY"):
@@ -223,7 +234,7 @@ def test_a_store_on_this_machine_is_asked_without_the_proxy(monkeypatch, bypasse
             make_buckets(["bucket"])
 
 
-def test_a_private_authority_is_named_once_for_every_client(monkeypatch, tmp_path):
+def test_a_private_authority_is_named_once_for_every_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
@@ -244,7 +255,7 @@ def test_a_private_authority_is_named_once_for_every_client(monkeypatch, tmp_pat
             monkeypatch.delenv(variable)
 
 
-def test_an_authority_that_cannot_be_read_is_one_sentence(monkeypatch, tmp_path):
+def test_an_authority_that_cannot_be_read_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://localhost:1")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
     with pytest.raises(UserError, match=r"SSL_CERT_FILE=.* cannot be read"):

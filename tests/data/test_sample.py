@@ -3,6 +3,7 @@
 import tarfile
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,26 +17,25 @@ from components.split.divide import SplitOptions, divide
 from components.split.leaks import check_leaks
 
 
-def members(path) -> list[tuple[str, bytes]]:
+def members(path: Path) -> list[tuple[str, bytes]]:
     with tarfile.open(path) as tar:
-        return [
-            (entry.name.split("/")[-1].split(".")[0], tar.extractfile(entry).read()) for entry in tar if entry.isfile()
-        ]
+        opened = [(entry, tar.extractfile(entry)) for entry in tar]
+        return [(entry.name.split("/")[-1].split(".")[0], file.read()) for entry, file in opened if file]
 
 
 @pytest.fixture(scope="module")
-def records(sample) -> list[Record]:
+def records(sample: Path) -> list[Record]:
     return [parse_metadata(image_id, data) for image_id, data in members(sample / "metadata.tar.gz")]
 
 
-def test_all_metadata_is_read(records):
+def test_all_metadata_is_read(records: list[Record]) -> None:
     assert len(records) == 10_000
     assert sum(record.consistent is False for record in records) == 6
     counts = Counter(min(record.quantity, 6) for record in records)
     assert counts == {0: 179, 1: 768, 2: 1440, 3: 1725, 4: 1519, 5: 1168, 6: 3201}
 
 
-def test_59_pairs_have_identical_contents_and_the_split_keeps_them_apart(records):
+def test_59_pairs_have_identical_contents_and_the_split_keeps_them_apart(records: list[Record]) -> None:
     by_contents = Counter(record.contents for record in records if record.contents)
     assert sum(len(list(combinations(range(count), 2))) for count in by_contents.values()) == 59
     for seed in range(3):
@@ -46,7 +46,7 @@ def test_59_pairs_have_identical_contents_and_the_split_keeps_them_apart(records
 
 
 @pytest.mark.slow
-def test_near_identical_photos_are_the_same_pod_again(sample):
+def test_near_identical_photos_are_the_same_pod_again(sample: Path) -> None:
     checked = [check(image_id, data) for image_id, data in members(sample / "bin-images.tar")]
     assert not any(isinstance(outcome, Reject) for outcome in checked)
     photos = [outcome for outcome in checked if isinstance(outcome, Photo)]

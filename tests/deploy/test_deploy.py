@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import _GeneratorContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -20,9 +21,11 @@ from components.deploy import local
 from components.deploy.deploy import Inputs, deploy, open_target, roll_back
 from components.deploy.local import LocalTarget
 from components.deploy.models import print_models
+from components.deploy.target import Candidate
 from components.evaluate.evaluate import Outputs, evaluate
 from components.gate.gate import Inputs as GateInputs
 from components.gate.gate import gate
+from pipeline.local_store import RunningStore
 from tests.small_model import SmallData, write_small_bundle, write_small_data
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +56,7 @@ class Models:
 
 
 @pytest.fixture
-def models(store_environment, tmp_path) -> Models:
+def models(store_environment: RunningStore, tmp_path: Path) -> Models:
     return Models(f"s3://models/{uuid4().hex}", write_small_data(tmp_path / "data", bins=240), tmp_path)
 
 
@@ -63,7 +66,7 @@ def no_server_left() -> bool:
     return not any("components.serve" in command and "/bin-counter-" in command for command in commands)
 
 
-def test_a_good_model_goes_into_service_and_again_changes_nothing(models):
+def test_a_good_model_goes_into_service_and_again_changes_nothing(models: Models) -> None:
     inputs = models.judged("first")
     record = deploy(inputs, models.uri, LocalTarget(), "fingerprint")
     assert (record.version, record.champion, record.run) == (bundle_version(inputs.bundle), "", "fingerprint")
@@ -79,7 +82,7 @@ def test_a_good_model_goes_into_service_and_again_changes_nothing(models):
     assert no_server_left()
 
 
-def test_an_answer_unlike_evaluates_keeps_the_version_out(models):
+def test_an_answer_unlike_evaluates_keeps_the_version_out(models: Models) -> None:
     inputs = models.judged("first")
     predictions = read_predictions(inputs.predictions)
     turned = predictions.assign(scores=[row[::-1] for row in predictions["scores"]], count=6 - predictions["count"])
@@ -93,14 +96,16 @@ def test_an_answer_unlike_evaluates_keeps_the_version_out(models):
     assert no_server_left()
 
 
-def test_a_server_that_does_not_start_keeps_the_version_out_and_says_why(models, monkeypatch):
+def test_a_server_that_does_not_start_keeps_the_version_out_and_says_why(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(local, "SERVER", [sys.executable, "-c", "raise SystemExit('no such library')"])
     with pytest.raises(UserError, match=r"ended with status 1 before it was ready \(no such library\)"):
         deploy(models.judged("first"), models.uri, LocalTarget())
     assert models.registry.current() is None
 
 
-def test_a_server_that_never_gets_ready_is_given_up(models, monkeypatch):
+def test_a_server_that_never_gets_ready_is_given_up(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "SERVER", [sys.executable, "-c", "import time; print('loading'); time.sleep(60)"])
     monkeypatch.setattr(local, "START_TIMEOUT_SECONDS", 1.0)
     inputs = models.judged("first")
@@ -110,21 +115,21 @@ def test_a_server_that_never_gets_ready_is_given_up(models, monkeypatch):
     assert set(psutil.Process().children()) <= before
 
 
-def test_the_verdict_is_obeyed(models):
+def test_the_verdict_is_obeyed(models: Models) -> None:
     inputs = models.judged("guesses", shift=2.0)
     with pytest.raises(UserError, match=r"is not deployed: Accuracy .* is not above"):
         deploy(inputs, models.uri, LocalTarget())
     assert models.registry.versions() == []
 
 
-def test_a_verdict_about_another_model_is_refused(models):
+def test_a_verdict_about_another_model_is_refused(models: Models) -> None:
     inputs = models.judged("first")
     other = write_small_bundle(models.folder / "other", shift=0.1)
     with pytest.raises(UserError, match="run gate on this model"):
         deploy(replace(inputs, bundle=other.folder), models.uri, LocalTarget())
 
 
-def test_a_model_that_went_into_service_meanwhile_is_not_overwritten_unseen(models):
+def test_a_model_that_went_into_service_meanwhile_is_not_overwritten_unseen(models: Models) -> None:
     late = models.judged("late", shift=0.01)
     models.registry.advance(None, "0123456789ab", "", "", "local", None)
     with pytest.raises(UserError, match="Version 0123456789ab went into service after the gate compared with none"):
@@ -132,13 +137,13 @@ def test_a_model_that_went_into_service_meanwhile_is_not_overwritten_unseen(mode
     assert models.registry.serving() == "0123456789ab"
 
 
-def test_a_deployer_that_is_overtaken_while_it_checks_loses(models, monkeypatch):
+def test_a_deployer_that_is_overtaken_while_it_checks_loses(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = models.judged("slow")
 
     class OvertakenTarget(LocalTarget):
         name = "local"
 
-        def rollout(self, candidate):
+        def rollout(self, candidate: Candidate) -> "_GeneratorContextManager[str]":
             candidate.registry.advance(None, "0123456789ab", "", "", "local", None)
             return super().rollout(candidate)
 
@@ -147,7 +152,7 @@ def test_a_deployer_that_is_overtaken_while_it_checks_loses(models, monkeypatch)
     assert models.registry.serving() == "0123456789ab"
 
 
-def test_an_earlier_version_is_put_back_as_carefully(models, capsys):
+def test_an_earlier_version_is_put_back_as_carefully(models: Models, capsys: pytest.CaptureFixture[str]) -> None:
     first = deploy(models.judged("first", shift=0.02), models.uri, LocalTarget())
     second = deploy(models.judged("second"), models.uri, LocalTarget())
     back = roll_back(models.uri, LocalTarget(), first.version)
@@ -160,12 +165,12 @@ def test_an_earlier_version_is_put_back_as_carefully(models, capsys):
     assert re.search(rf"^{second.version}  {' ' * 7}  \d", listed[2])
 
 
-def test_a_version_that_never_was_cannot_be_put_back(models):
+def test_a_version_that_never_was_cannot_be_put_back(models: Models) -> None:
     with pytest.raises(UserError, match="There is no version 0123456789ab"):
         roll_back(models.uri, LocalTarget(), "0123456789ab")
 
 
-def test_make_lists_the_models_and_refuses_to_go_back_to_none(store_environment):
+def test_make_lists_the_models_and_refuses_to_go_back_to_none(store_environment: RunningStore) -> None:
     def make(*words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(["make", "--silent", *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -181,19 +186,19 @@ def test_make_lists_the_models_and_refuses_to_go_back_to_none(store_environment)
     assert elsewhere.stderr.startswith("error: There is no cluster: this is not a pod, and KUBECONFIG")
 
 
-def test_an_unknown_target_and_options_of_none_are_named():
+def test_an_unknown_target_and_options_of_none_are_named() -> None:
     with pytest.raises(UserError, match="no target 'docker'"):
         open_target("docker", "{}")
     with pytest.raises(UserError, match="takes no options"):
         open_target("local", '{"namespace": "x"}')
 
 
-def test_no_models_yet_is_said(models, capsys):
+def test_no_models_yet_is_said(models: Models, capsys: pytest.CaptureFixture[str]) -> None:
     print_models(models.uri)
     assert "no versions" in capsys.readouterr().out
 
 
-def test_the_step_runs_from_a_shell_and_a_broken_verdict_is_one_sentence(models):
+def test_the_step_runs_from_a_shell_and_a_broken_verdict_is_one_sentence(models: Models) -> None:
     inputs = models.judged("first")
     inputs.verdict.write_text("{}")
     paths = ["--bundle", inputs.bundle, "--predictions", inputs.predictions, "--shard-index", inputs.shard_index]

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -37,6 +38,7 @@ from components.deploy.lease import held_lease
 from components.deploy.local import running_server
 from components.deploy.options import KServeOptions
 from components.deploy.target import Candidate
+from pipeline.local_store import RunningStore
 from tests.deploy.golden_model import Model, make_model
 from tests.fakes.kserve_cluster import (
     GATEWAY_LAG,
@@ -58,14 +60,14 @@ NAMES = {"a": 0.0, "b": 0.02, "c": 0.04}
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> dict[str, Model]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     """Three models that differ a little."""
     folder = tmp_path_factory.mktemp("models")
     return {name: make_model(write_small_bundle(folder / name, shift)) for name, shift in NAMES.items()}
 
 
 @pytest.fixture(scope="module")
-def server_of(models, tmp_path_factory) -> Iterator[Callable[[str], str]]:
+def server_of(models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
     """Address of a real model server by version, started when first needed."""
     folder, urls = tmp_path_factory.mktemp("servers"), {}
     folders = {model.version: model.bundle.folder for model in models.values()}
@@ -121,11 +123,14 @@ class World:
     def version(self, name: str) -> str:
         return self.models[name].version
 
-    def fate(self, name: str, **fate: object) -> None:
+    def fate(self, name: str, **fate: Any) -> None:
         self.kserve.fates[self.version(name)] = Fate(**fate)
 
-    def service(self, name: str = MAIN) -> dict | None:
-        return self.api.get("inferenceservices", NAMESPACE, name)
+    def service(self, name: str = MAIN) -> dict[str, Any]:
+        return self.api.must_have("inferenceservices", NAMESPACE, name)
+
+    def gone(self, name: str = MAIN) -> bool:
+        return self.api.get("inferenceservices", NAMESPACE, name) is None
 
     def answers(self, name: str = MAIN) -> str:
         """The version that a user's request reaches through the gateway, or the status code of a failure."""
@@ -137,11 +142,11 @@ class World:
         """Whether users get that version and only that, it is recorded, and nothing is left of a rollout."""
         self.until(lambda: [one["metadata"]["labels"]["app"] for one in self.pods()] == [f"{MAIN}-predictor"])
         time.sleep(GATEWAY_LAG)
-        lease = self.api.get("leases", NAMESPACE, "bin-counter-deploy")
+        lease = self.api.must_have("leases", NAMESPACE, "bin-counter-deploy")
         return (
             {self.answers() for _ in range(5)} == {self.version(name)}
             and self.registry.serving() == self.version(name)
-            and self.service(SHADOW) is None
+            and self.gone(SHADOW)
             and "canary" not in self.service()["spec"]
             and self.service()["spec"]["predictor"]["model"]["runtime"] in self.runtimes()
             and self.service()["spec"]["predictor"]["model"]["storageUri"].endswith(self.version(name))
@@ -155,7 +160,7 @@ class World:
 
     def bring(self, image: str) -> None:
         """Apply manifests/ with another serving image."""
-        runtime = self.api.get("servingruntimes", NAMESPACE, "bin-counter")
+        runtime = self.api.must_have("servingruntimes", NAMESPACE, "bin-counter")
         runtime["spec"]["containers"][0]["image"] = image
         self.api.put("servingruntimes", NAMESPACE, runtime)
 
@@ -210,7 +215,12 @@ def storage_container(registry: Registry) -> dict:
 
 
 @pytest.fixture
-def world(store_environment, models, server_of, request) -> Iterator[World]:
+def world(
+    store_environment: RunningStore,
+    models: dict[str, Model],
+    server_of: Callable[[str], str],
+    request: pytest.FixtureRequest,
+) -> Iterator[World]:
     groups = {"serving.kserve.io": ["v1beta1", "v1alpha1"], "gateway.networking.k8s.io": ["v1"], "apps": ["v1"]}
     problem = custom_problem if CRDS.is_dir() else lambda _: None
     api = ApiServer({NAMESPACE}, groups, problem)
@@ -228,21 +238,21 @@ def world(store_environment, models, server_of, request) -> Iterator[World]:
 
 
 @pytest.fixture
-def serving_a(world) -> World:
+def serving_a(world: World) -> World:
     """The world with version a in service."""
     world.deploy("a")
     world.kserve.history.clear()
     return world
 
 
-def test_the_first_deploy_serves(world):
+def test_the_first_deploy_serves(world: World) -> None:
     record = world.deploy("a")
     assert (record.version, record.target, record.number) == (world.version("a"), "kserve", 1)
     assert world.settled("a")
     assert world.kserve.history == [(MAIN, world.version("a"))]
 
 
-def test_the_second_runs_beside_the_first_before_it_takes_over_and_no_request_is_lost(serving_a):
+def test_the_second_runs_beside_the_first_before_it_takes_over_and_no_request_is_lost(serving_a: World) -> None:
     with serving_a.asked_all_the_time() as seen:
         serving_a.deploy("b")
     assert serving_a.kserve.history == [(SHADOW, serving_a.version("b")), (MAIN, serving_a.version("b"))]
@@ -250,20 +260,26 @@ def test_the_second_runs_beside_the_first_before_it_takes_over_and_no_request_is
     assert set(seen) <= {serving_a.version("a"), serving_a.version("b")}
 
 
-def test_old_and_new_pods_that_answer_in_turn_are_waited_for_while_routes_settle(models, server_of, monkeypatch):
+def test_old_and_new_pods_that_answer_in_turn_are_waited_for_while_routes_settle(
+    models: dict[str, Model], server_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(golden, "PAUSE_SECONDS", 0.02)
     new = models["b"]
     old, pods = server_of(models["a"].version), Service()
     turns = itertools.cycle([server_of(new.version), old])
     settled = time.monotonic() + 1
-    pods.draw = lambda: next(turns) if time.monotonic() < settled else server_of(new.version)
+
+    def draw() -> str:
+        return next(turns) if time.monotonic() < settled else server_of(new.version)
+
+    monkeypatch.setattr(pods, "draw", draw)
     golden.check_answers(pods.url, new.version, new.bundle.info, new.golden, settle_seconds=20)
-    pods.draw = lambda: next(turns)
+    monkeypatch.setattr(pods, "draw", lambda: next(turns))
     with pytest.raises(UserError, match=f"answered by version {models['a'].version}"):
         golden.check_answers(pods.url, new.version, new.bundle.info, new.golden)
 
 
-def test_twice_changes_nothing(serving_a):
+def test_twice_changes_nothing(serving_a: World) -> None:
     before = serving_a.service()["metadata"]
     serving_a.deploy("a")
     after = serving_a.service()["metadata"]
@@ -272,7 +288,7 @@ def test_twice_changes_nothing(serving_a):
     assert len(serving_a.registry.deployments()) == 1
 
 
-def test_a_canary_takes_its_share_and_then_all(serving_a):
+def test_a_canary_takes_its_share_and_then_all(serving_a: World) -> None:
     with serving_a.api.watching("inferenceservices", NAMESPACE) as changes, serving_a.asked_all_the_time() as seen:
         serving_a.deploy("b", canary_percent=40, canary_seconds=1, address=serving_a.kserve.address)
     specs = [change["object"]["spec"] for change in list(changes.queue)]
@@ -283,7 +299,7 @@ def test_a_canary_takes_its_share_and_then_all(serving_a):
 
 
 @pytest.mark.parametrize("world", ["Knative"], indirect=True)
-def test_a_knative_canary_is_a_share_for_the_newest_revision(serving_a):
+def test_a_knative_canary_is_a_share_for_the_newest_revision(serving_a: World) -> None:
     with serving_a.api.watching("inferenceservices", NAMESPACE) as changes:
         serving_a.deploy("b", canary_percent=10, mode="Knative")
     shares = [one["object"]["spec"]["predictor"].get("canaryTrafficPercent") for one in list(changes.queue)]
@@ -292,7 +308,7 @@ def test_a_knative_canary_is_a_share_for_the_newest_revision(serving_a):
     assert serving_a.settled("b")
 
 
-def test_a_canary_that_fails_under_traffic_is_taken_back(serving_a):
+def test_a_canary_that_fails_under_traffic_is_taken_back(serving_a: World) -> None:
     def fall() -> None:
         serving_a.until(lambda: (MAIN, serving_a.version("b")) in serving_a.kserve.history)
         serving_a.until(lambda: any(one["ready"] for one in serving_a.service()["status"]["canaryStatuses"]))
@@ -311,7 +327,9 @@ def test_a_canary_that_fails_under_traffic_is_taken_back(serving_a):
     assert serving_a.settled("a")
 
 
-def test_no_request_is_lost_when_a_canary_gives_wrong_answers_and_its_share_goes_back(serving_a, monkeypatch):
+def test_no_request_is_lost_when_a_canary_gives_wrong_answers_and_its_share_goes_back(
+    serving_a: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def check(url: str, *_: object) -> None:
         if url.endswith("canary-predictor"):
             raise UserError("The canary is wrong.")
@@ -324,32 +342,35 @@ def test_no_request_is_lost_when_a_canary_gives_wrong_answers_and_its_share_goes
 
 
 @pytest.mark.parametrize("world", ["no routes"], indirect=True)
-def test_a_canary_is_refused_where_kserve_splits_nothing_although_the_gateway_api_is_there(serving_a):
+def test_a_canary_is_refused_where_kserve_splits_nothing_although_the_gateway_api_is_there(serving_a: World) -> None:
     with pytest.raises(UserError, match=r"KServe made no HTTPRoute for bin-counter.*leave canary_percent out\."):
         serving_a.deploy("b", canary_percent=10)
     assert serving_a.kserve.history == []
     assert serving_a.service()["spec"]["predictor"]["model"]["storageUri"].endswith(serving_a.version("a"))
 
 
-def test_a_canary_that_the_route_leaves_out_is_not_reported_as_done(serving_a, monkeypatch):
+def test_a_canary_that_the_route_leaves_out_is_not_reported_as_done(
+    serving_a: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stages, "ROUTE_SECONDS", 0.3)
-    serving_a.kserve._shares = lambda service: [(100, f"{service['metadata']['name']}-predictor")]
+    to_main = lambda service: [(100, f"{service['metadata']['name']}-predictor")]  # noqa: E731
+    monkeypatch.setattr(serving_a.kserve, "_shares", to_main)
     with pytest.raises(UserError, match=r"The canary gets no traffic: .* gives bin-counter-canary-predictor \[0\] %"):
         serving_a.deploy("b", canary_percent=10)
     assert serving_a.settled("a")
 
 
-def test_no_model_starts_under_pod_security_without_a_storage_container_and_the_reason_is_told(world):
+def test_no_model_starts_under_pod_security_without_a_storage_container_and_the_reason_is_told(world: World) -> None:
     with pytest.raises(UserError, match=r"violates PodSecurity .*storage-initializer"):
         world.deploy("a", storage_container="")
     with pytest.raises(UserError, match='ClusterStorageContainer "other" not found'):
         world.deploy("a", storage_container="other")
-    assert world.service() is None
+    assert world.gone()
     world.deploy("a")
     assert world.settled("a")
 
 
-def test_another_serving_image_rolls_nothing_until_a_deploy_has_checked_it(serving_a):
+def test_another_serving_image_rolls_nothing_until_a_deploy_has_checked_it(serving_a: World) -> None:
     [first] = serving_a.images()
     serving_a.bring("bin-counter-serve:v2")
     time.sleep(0.3)
@@ -363,7 +384,7 @@ def test_another_serving_image_rolls_nothing_until_a_deploy_has_checked_it(servi
     assert set(seen) == {serving_a.version("a")}
 
 
-def test_a_serving_image_that_fails_goes_back_with_the_model(serving_a):
+def test_a_serving_image_that_fails_goes_back_with_the_model(serving_a: World) -> None:
     [first], [code] = serving_a.images(), serving_a.runtimes()
     serving_a.bring("bin-counter-serve:broken")
     serving_a.fate("b", crashes=True, spares={SHADOW})
@@ -374,7 +395,7 @@ def test_a_serving_image_that_fails_goes_back_with_the_model(serving_a):
     assert serving_a.runtimes() == [code]
 
 
-def test_only_the_code_in_use_and_the_one_before_are_kept(serving_a):
+def test_only_the_code_in_use_and_the_one_before_are_kept(serving_a: World) -> None:
     for number in range(3):
         serving_a.bring(f"bin-counter-serve:v{number}")
         serving_a.deploy("a")
@@ -382,25 +403,25 @@ def test_only_the_code_in_use_and_the_one_before_are_kept(serving_a):
     assert serving_a.settled("a")
 
 
-def test_a_change_of_the_runtime_that_a_model_names_itself_would_roll_its_pods(serving_a):
+def test_a_change_of_the_runtime_that_a_model_names_itself_would_roll_its_pods(serving_a: World) -> None:
     """What the copies are for, as it was seen of KServe."""
     [name] = serving_a.runtimes()
-    runtime = serving_a.api.get("servingruntimes", NAMESPACE, name)
+    runtime = serving_a.api.must_have("servingruntimes", NAMESPACE, name)
     runtime["spec"]["containers"][0]["image"] = "bin-counter-serve:v2"
     serving_a.api.put("servingruntimes", NAMESPACE, runtime)
     serving_a.until(lambda: serving_a.images() == {"bin-counter-serve:v2"})
 
 
-def test_any_name_works_with_what_manifests_grant(world):
+def test_any_name_works_with_what_manifests_grant(world: World) -> None:
     world.deploy("a", name="second")
     world.until(lambda: world.answers("second") == world.version("a"))
     world.deploy("b", name="second")
     assert world.service("second")["spec"]["predictor"]["model"]["storageUri"].endswith(world.version("b"))
-    assert world.service("second-candidate") is None
+    assert world.gone("second-candidate")
 
 
 @pytest.mark.parametrize("world", ["Standard", "Knative"], indirect=True)
-def test_a_canary_that_does_not_come_up_is_taken_back(serving_a):
+def test_a_canary_that_does_not_come_up_is_taken_back(serving_a: World) -> None:
     mode = "Knative" if serving_a.kserve.knative else "Standard"
     serving_a.fate("b", crashes=True, spares={SHADOW})
     with serving_a.asked_all_the_time() as seen, pytest.raises(UserError, match="the canary cannot become ready"):
@@ -410,7 +431,9 @@ def test_a_canary_that_does_not_come_up_is_taken_back(serving_a):
     assert set(seen) == {serving_a.version("a")}
 
 
-def test_a_version_that_never_gets_ready_is_given_up_with_the_reason_and_without_what_is_always_said(serving_a, capsys):
+def test_a_version_that_never_gets_ready_is_given_up_with_the_reason_and_without_what_is_always_said(
+    serving_a: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     serving_a.fate("b", never_ready=True)
     with pytest.raises(UserError) as caught:
         serving_a.deploy("b", ready_seconds=0.5)
@@ -439,7 +462,9 @@ def test_a_version_that_never_gets_ready_is_given_up_with_the_reason_and_without
     ],
     ids=["crash loop", "image", "secret", "bucket", "no node", "quota", "invalid"],
 )
-def test_what_cannot_become_ready_is_told_at_once_and_the_old_version_stays(serving_a, fate, reason):
+def test_what_cannot_become_ready_is_told_at_once_and_the_old_version_stays(
+    serving_a: World, fate: dict[str, Any], reason: str
+) -> None:
     serving_a.fate("b", **fate)
     with serving_a.asked_all_the_time() as seen, pytest.raises(UserError, match=f"cannot become ready: .*{reason}"):
         serving_a.deploy("b", ready_seconds=60)
@@ -447,22 +472,22 @@ def test_what_cannot_become_ready_is_told_at_once_and_the_old_version_stays(serv
     assert set(seen) == {serving_a.version("a")}
 
 
-def test_a_pod_that_has_restarted_in_its_life_is_healthy_once_it_is_ready(serving_a):
+def test_a_pod_that_has_restarted_in_its_life_is_healthy_once_it_is_ready(serving_a: World) -> None:
     serving_a.fate("b", restarts=4)
     serving_a.deploy("b", canary_percent=10, address=serving_a.kserve.address)
     assert serving_a.settled("b")
 
 
-def test_a_failure_of_the_first_deploy_leaves_nothing(world):
+def test_a_failure_of_the_first_deploy_leaves_nothing(world: World) -> None:
     world.fate("a", crashes=True)
     with pytest.raises(UserError, match="cannot become ready"):
         world.deploy("a")
-    assert world.service() is None
+    assert world.gone()
     assert world.runtimes() == []
     assert world.registry.current() is None
 
 
-def test_what_works_beside_but_not_in_place_is_put_back(serving_a):
+def test_what_works_beside_but_not_in_place_is_put_back(serving_a: World) -> None:
     serving_a.fate("b", crashes=True, spares={SHADOW})
     with (
         serving_a.asked_all_the_time() as seen,
@@ -474,7 +499,7 @@ def test_what_works_beside_but_not_in_place_is_put_back(serving_a):
     assert set(seen) == {serving_a.version("a")}
 
 
-def test_a_wrong_answer_keeps_the_new_version_out(serving_a):
+def test_a_wrong_answer_keeps_the_new_version_out(serving_a: World) -> None:
     [first, *_] = serving_a.models["b"].golden
     wrong = first.answer.model_copy(update={"scores": first.answer.scores[::-1], "count": 6 - first.answer.count})
     with pytest.raises(UserError, match="is wrong about test photo 00000: count"):
@@ -484,26 +509,26 @@ def test_a_wrong_answer_keeps_the_new_version_out(serving_a):
 
 
 @pytest.mark.parametrize("after", [2, 5, 9, 13, 17])
-def test_a_lost_connection_leaves_the_old_version_and_the_next_run_ends_well(serving_a, after):
+def test_a_lost_connection_leaves_the_old_version_and_the_next_run_ends_well(serving_a: World, after: int) -> None:
     serving_a.api.faults.drop_after = after
     with pytest.raises(UserError, match=r"cannot be reached .* run again, which goes on where this stopped"):
         serving_a.deploy("b")
     assert serving_a.answers() in {serving_a.version("a"), serving_a.version("b")}
     serving_a.api.faults.drop_after = None
-    if serving_a.api.get("leases", NAMESPACE, "bin-counter-deploy")["spec"]["holderIdentity"]:
+    if serving_a.api.must_have("leases", NAMESPACE, "bin-counter-deploy")["spec"]["holderIdentity"]:
         shorten_lease(serving_a)
     serving_a.deploy("b")
     assert serving_a.settled("b")
 
 
-def test_hiccups_of_the_api_server_do_not_matter(serving_a):
+def test_hiccups_of_the_api_server_do_not_matter(serving_a: World) -> None:
     serving_a.api.faults.unavailable = 3
     serving_a.api.faults.lose_answers = 1
     serving_a.deploy("b")
     assert serving_a.settled("b")
 
 
-def test_a_webhook_that_does_not_answer_is_named_as_kserves(serving_a):
+def test_a_webhook_that_does_not_answer_is_named_as_kserves(serving_a: World) -> None:
     serving_a.api.faults.webhook_down = True
     with pytest.raises(UserError, match=r"because KServe's webhook does not answer \(Service kserve-webhook-server-"):
         serving_a.deploy("b")
@@ -515,7 +540,7 @@ def test_a_webhook_that_does_not_answer_is_named_as_kserves(serving_a):
     ("resource", "verb"),
     [("inferenceservices", "patch"), ("leases", "create"), ("pods", "list"), ("deployments", "get")],
 )
-def test_a_missing_permission_is_named_and_nothing_is_left(serving_a, resource, verb):
+def test_a_missing_permission_is_named_and_nothing_is_left(serving_a: World, resource: str, verb: str) -> None:
     serving_a.api.remove("leases", NAMESPACE, "bin-counter-deploy")
     serving_a.fate("b", never_ready=True)  # so that its pods are looked at
     whole = granted()
@@ -529,10 +554,10 @@ def test_a_missing_permission_is_named_and_nothing_is_left(serving_a, resource, 
     serving_a.api.rules = whole
     assert serving_a.answers() == serving_a.version("a")
     assert serving_a.registry.serving() == serving_a.version("a")
-    assert serving_a.service(SHADOW) is None
+    assert serving_a.gone(SHADOW)
 
 
-def test_every_permission_is_one_that_is_used(serving_a):
+def test_every_permission_is_one_that_is_used(serving_a: World) -> None:
     serving_a.bring("bin-counter-serve:v2")
     serving_a.fate("b", crashes=True)
     with pytest.raises(UserError, match="cannot become ready"):
@@ -542,7 +567,7 @@ def test_every_permission_is_one_that_is_used(serving_a):
     }
 
 
-def test_a_kserve_without_canaries_refuses_before_anything_starts(serving_a):
+def test_a_kserve_without_canaries_refuses_before_anything_starts(serving_a: World) -> None:
     """The CRD of an older version: the dry run of what will be applied later tells."""
     whole = serving_a.api.problem
     serving_a.api.problem = lambda body: (
@@ -554,7 +579,7 @@ def test_a_kserve_without_canaries_refuses_before_anything_starts(serving_a):
     assert serving_a.settled("a")
 
 
-def test_two_at_once_cannot_both_win_and_the_loser_says_so(serving_a):
+def test_two_at_once_cannot_both_win_and_the_loser_says_so(serving_a: World) -> None:
     def attempt(name: str) -> str:
         try:
             return serving_a.deploy(name).version
@@ -570,7 +595,7 @@ def test_two_at_once_cannot_both_win_and_the_loser_says_so(serving_a):
     assert serving_a.settled(winners[0])
 
 
-def test_a_deploy_overtaken_by_another_target_puts_back_what_served(serving_a):
+def test_a_deploy_overtaken_by_another_target_puts_back_what_served(serving_a: World) -> None:
     behind = serving_a.registry.current()
     serving_a.registry.advance(behind, "0123456789ab", "", "", "local", None)
     model = serving_a.models["b"]
@@ -593,20 +618,20 @@ def command(world: World, folder: Path, *arguments: str, **more: object) -> tupl
 
 def shorten_lease(world: World) -> None:
     """So that the next deploy need not watch the lease of one that died for a whole minute."""
-    lease = world.api.get("leases", NAMESPACE, "bin-counter-deploy")
+    lease = world.api.must_have("leases", NAMESPACE, "bin-counter-deploy")
     assert lease["spec"]["holderIdentity"]
     lease["spec"]["leaseDurationSeconds"] = 1
     world.api.put("leases", NAMESPACE, lease)
 
 
 @pytest.mark.parametrize("skew", [-61, 61, 86_400])
-def test_a_clock_that_is_wrong_takes_no_lease_from_a_deploy_at_work(world, skew):
+def test_a_clock_that_is_wrong_takes_no_lease_from_a_deploy_at_work(world: World, skew: int) -> None:
     """Times in a lease are those of the machine that holds it, whatever its clock says."""
     held = threading.Event()
 
     def set_the_clock() -> None:
         while not held.is_set():
-            lease = world.api.get("leases", NAMESPACE, "bin-counter-deploy")
+            lease = world.api.must_have("leases", NAMESPACE, "bin-counter-deploy")
             if lease and lease["spec"]["holderIdentity"]:
                 moment = datetime.now(UTC) + timedelta(seconds=skew)
                 lease["spec"] |= {"renewTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "holderIdentity": "the other"}
@@ -625,7 +650,7 @@ def test_a_clock_that_is_wrong_takes_no_lease_from_a_deploy_at_work(world, skew)
     assert world.settled("a")
 
 
-def test_a_lease_that_could_not_be_renewed_in_time_stops_the_deploy(world):
+def test_a_lease_that_could_not_be_renewed_in_time_stops_the_deploy(world: World) -> None:
     cluster = Cluster(world.client(), first_pause=0.01)
     with held_lease(cluster, NAMESPACE, "bin-counter-deploy", "version a", duration=0.4) as lease:
         lease.check()
@@ -641,7 +666,7 @@ def test_a_lease_that_could_not_be_renewed_in_time_stops_the_deploy(world):
 
 
 @pytest.mark.parametrize("moment", [SHADOW, MAIN])
-def test_a_deploy_killed_half_way_is_picked_up_by_the_next(serving_a, tmp_path, moment):
+def test_a_deploy_killed_half_way_is_picked_up_by_the_next(serving_a: World, tmp_path: Path, moment: str) -> None:
     serving_a.fate("b", never_ready=True, spares={SHADOW} if moment == MAIN else set())
     words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"))
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -664,7 +689,7 @@ def test_a_deploy_killed_half_way_is_picked_up_by_the_next(serving_a, tmp_path, 
     assert serving_a.settled("b")
 
 
-def test_a_first_deploy_killed_half_way_leaves_nothing_when_the_next_fails(world, tmp_path):
+def test_a_first_deploy_killed_half_way_leaves_nothing_when_the_next_fails(world: World, tmp_path: Path) -> None:
     world.fate("a", never_ready=True)
     words, environment = command(world, tmp_path, "rollback", world.version("a"))
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -675,14 +700,21 @@ def test_a_first_deploy_killed_half_way_leaves_nothing_when_the_next_fails(world
     world.fate("b", crashes=True)
     with pytest.raises(UserError, match="cannot become ready"):
         world.deploy("b")
-    assert world.service() is None
+    assert world.gone()
     assert world.registry.current() is None
 
 
 @pytest.mark.parametrize("world", ["Standard", "Knative"], indirect=True)
-def test_a_deploy_killed_while_its_canary_has_a_share_is_picked_up_by_the_next(serving_a, tmp_path):
+def test_a_deploy_killed_while_its_canary_has_a_share_is_picked_up_by_the_next(
+    serving_a: World, tmp_path: Path
+) -> None:
     mode = "Knative" if serving_a.kserve.knative else "Standard"
-    share = {"mode": mode, "canary_percent": 40, "canary_seconds": 60, "address": serving_a.kserve.address}
+    share: dict[str, Any] = {
+        "mode": mode,
+        "canary_percent": 40,
+        "canary_seconds": 60,
+        "address": serving_a.kserve.address,
+    }
     words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"), **share)
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     serving_a.until(lambda: (MAIN, serving_a.version("b")) in serving_a.kserve.history, 240)
@@ -700,7 +732,7 @@ def test_a_deploy_killed_while_its_canary_has_a_share_is_picked_up_by_the_next(s
     assert serving_a.settled("b")
 
 
-def test_an_earlier_version_is_rolled_back_to_by_the_same_way(serving_a):
+def test_an_earlier_version_is_rolled_back_to_by_the_same_way(serving_a: World) -> None:
     serving_a.deploy("b")
     serving_a.kserve.history.clear()
     record = roll_back(str(serving_a.registry.store.location), serving_a.target(), serving_a.version("a"))
@@ -725,7 +757,7 @@ def apply_as(world: World, manager: str, body: dict) -> None:
     )
 
 
-def test_what_the_platform_says_about_scaling_stays(world):
+def test_what_the_platform_says_about_scaling_stays(world: World) -> None:
     apply_as(world, "platform", platform_service())
     world.fate("a", crashes=True)
     with pytest.raises(UserError):
@@ -741,8 +773,8 @@ def test_what_the_platform_says_about_scaling_stays(world):
     assert theirs["model"]["resources"] == platform_service()["spec"]["predictor"]["model"]["resources"]
 
 
-def test_a_version_that_another_tool_keeps_is_not_taken_unless_asked_and_it_is_said_whose_it_is(world):
-    other, runtime = platform_service(), copy.deepcopy(world.api.get("servingruntimes", NAMESPACE, "bin-counter"))
+def test_a_version_that_another_tool_keeps_is_not_taken_unless_asked_and_it_is_said_whose_it_is(world: World) -> None:
+    other, runtime = platform_service(), copy.deepcopy(world.api.must_have("servingruntimes", NAMESPACE, "bin-counter"))
     world.api.put("servingruntimes", NAMESPACE, runtime | {"metadata": {"name": "kept-in-git"}})
     model = served(world.version("a"), str(world.registry.store.location)).on("kept-in-git")
     other["spec"]["predictor"] = merged(other["spec"]["predictor"], predictor(model))
@@ -775,28 +807,30 @@ def test_a_version_that_another_tool_keeps_is_not_taken_unless_asked_and_it_is_s
     ],
     ids=["no kserve", "other crd", "no runtime", "no account", "token"],
 )
-def test_what_the_cluster_lacks_is_one_sentence_before_anything_starts(world, change, sentence):
+def test_what_the_cluster_lacks_is_one_sentence_before_anything_starts(
+    world: World, change: Callable[[ApiServer], object], sentence: str
+) -> None:
     target = world.target()
     change(world.api)
     model = world.models["a"]
     with pytest.raises(UserError, match=sentence) as caught:
         put_into_service(Candidate(world.registry, model.version, model.golden), target, None, "", None)
     assert str(caught.value).endswith(".")
-    assert world.service() is None
+    assert world.gone()
 
 
-def test_a_namespace_that_does_not_exist_is_named(world):
+def test_a_namespace_that_does_not_exist_is_named(world: World) -> None:
     with pytest.raises(UserError, match=r"namespace.*elsewhere.*; check the namespace"):
         world.deploy("a", namespace="elsewhere")
 
 
-def test_a_cluster_that_cannot_be_reached_is_named(world):
+def test_a_cluster_that_cannot_be_reached_is_named(world: World) -> None:
     world.url = "http://127.0.0.1:9"
     with pytest.raises(UserError, match=r"The Kubernetes API at http://127\.0\.0\.1:9 cannot be reached"):
         world.deploy("a")
 
 
-def test_from_a_shell_a_failed_deploy_is_one_sentence_and_status_1(serving_a, tmp_path):
+def test_from_a_shell_a_failed_deploy_is_one_sentence_and_status_1(serving_a: World, tmp_path: Path) -> None:
     serving_a.fate("b", waiting=("ImagePullBackOff", "no such tag"))
     words, environment = command(serving_a, tmp_path, "rollback", serving_a.version("b"))
     run = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)

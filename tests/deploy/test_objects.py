@@ -33,11 +33,11 @@ def objects(mode: str) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize(("mode", "kind"), itertools.product(OPTIONS, ["service", "beside", "canary", "without"]))
-def test_every_object_is_one_that_kserve_accepts(mode, kind):
+def test_every_object_is_one_that_kserve_accepts(mode: str, kind: str) -> None:
     assert custom_problem(objects(mode)[kind]) is None
 
 
-def test_the_schema_would_tell_a_wrong_field_and_a_missing_one():
+def test_the_schema_would_tell_a_wrong_field_and_a_missing_one() -> None:
     wrong = inference_service(OPTIONS["Standard"], NEW)
     wrong["spec"]["predictor"]["model"]["storageURL"] = "s3://models"
     assert "storageURL" in (custom_problem(wrong) or "")
@@ -46,18 +46,18 @@ def test_the_schema_would_tell_a_wrong_field_and_a_missing_one():
     assert "'name' is a required property" in (custom_problem(nameless) or "")
 
 
-def test_the_mode_is_said_because_clusters_default_to_another():
+def test_the_mode_is_said_because_clusters_default_to_another() -> None:
     for mode, one in itertools.product(OPTIONS, ["service", "beside", "canary"]):
         assert objects(mode)[one]["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == mode
 
 
-def test_a_version_is_fetched_from_where_it_was_published():
+def test_a_version_is_fetched_from_where_it_was_published() -> None:
     uri = inference_service(OPTIONS["Standard"], NEW)["spec"]["predictor"]["model"]["storageUri"]
     assert uri == "s3://models/bin-counter/versions/bbbbbbbbbbbb"
     assert served("bbbbbbbbbbbb", "s3://b/p").storage_uri == "s3://b/p/bin-counter/versions/bbbbbbbbbbbb"
 
 
-def test_a_version_may_lie_in_an_image_instead_which_nothing_fetches():
+def test_a_version_may_lie_in_an_image_instead_which_nothing_fetches() -> None:
     image = served("bbbbbbbbbbbb", storage_uri="oci+native://registry.example/model:{version}")
     predictor = inference_service(OPTIONS["Standard"], image)["spec"]["predictor"]
     assert predictor["model"]["storageUri"] == "oci+native://registry.example/model:bbbbbbbbbbbb"
@@ -65,7 +65,7 @@ def test_a_version_may_lie_in_an_image_instead_which_nothing_fetches():
     assert inference_service(OPTIONS["Standard"], NEW)["spec"]["predictor"]["storageContainerName"] == "bin-counter"
 
 
-def test_every_container_has_the_name_that_the_webhook_of_kserve_looks_for():
+def test_every_container_has_the_name_that_the_webhook_of_kserve_looks_for() -> None:
     [share] = objects("Standard")["canary"]["spec"]["canary"]
     assert share["predictor"]["model"]["name"] == "kserve-container"
 
@@ -76,7 +76,7 @@ def runtime(image: str) -> dict:
     return {"metadata": {"name": "bin-counter", "namespace": "models", "resourceVersion": "7"}, "spec": spec}
 
 
-def test_a_copy_of_a_runtime_is_named_after_what_is_in_it_and_never_chosen_by_itself():
+def test_a_copy_of_a_runtime_is_named_after_what_is_in_it_and_never_chosen_by_itself() -> None:
     first, again, other = (runtime_copy(runtime(image), "mine") for image in ("serve:1", "serve:1", "serve:2"))
     assert first == again
     assert first["metadata"]["name"] != other["metadata"]["name"]
@@ -87,7 +87,7 @@ def test_a_copy_of_a_runtime_is_named_after_what_is_in_it_and_never_chosen_by_it
     assert custom_problem(first) is None
 
 
-def test_what_runs_can_be_read_back():
+def test_what_runs_can_be_read_back() -> None:
     assert served_by(inference_service(OPTIONS["Standard"], NEW)) == NEW
     canary = canary_service(OPTIONS["Standard"], OLD, NEW, 10)
     assert (served_by(canary), canary_of(canary)) == (OLD, NEW)
@@ -98,19 +98,19 @@ def test_what_runs_can_be_read_back():
     assert served_by({"spec": {"predictor": {"model": {"runtime": "bin-counter"}}}}) is None
 
 
-def test_only_the_version_is_ours_to_say():
+def test_only_the_version_is_ours_to_say() -> None:
     predictor = inference_service(OPTIONS["Standard"], NEW)["spec"]["predictor"]
     assert set(predictor) == {"labels", "serviceAccountName", "storageContainerName", "model"}
     assert set(predictor["model"]) == {"modelFormat", "runtime", "storageUri"}
 
 
 @pytest.mark.parametrize(("replicas", "asked"), [(1, 2), (2, 2), (4, 4)])
-def test_a_canary_never_takes_the_last_pod_of_the_stable_version(replicas, asked):
+def test_a_canary_never_takes_the_last_pod_of_the_stable_version(replicas: int, asked: int) -> None:
     spec = canary_service(OPTIONS["Standard"], OLD, NEW, 10, replicas)["spec"]
     assert (spec["predictor"]["minReplicas"], spec["canary"][0]["predictor"]["minReplicas"]) == (asked, 1)
 
 
-def test_the_one_beside_takes_no_traffic_from_outside():
+def test_the_one_beside_takes_no_traffic_from_outside() -> None:
     beside = objects("Standard")["beside"]
     assert beside["metadata"]["name"] == "bin-counter-candidate"
     assert beside["metadata"]["labels"]["networking.kserve.io/visibility"] == "cluster-local"
@@ -128,10 +128,10 @@ def test_the_one_beside_takes_no_traffic_from_outside():
         ("[]", "The deploy option the whole cannot be used"),
     ],
 )
-def test_options_that_cannot_be_meant_are_one_sentence(text, sentence):
+def test_options_that_cannot_be_meant_are_one_sentence(text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=f"^{sentence}.*\\.$"):
         KServeOptions.parse(text)
 
 
-def test_no_options_are_the_defaults():
+def test_no_options_are_the_defaults() -> None:
     assert KServeOptions.parse("") == KServeOptions.parse("{}") == KServeOptions()

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,20 +13,23 @@ from components.core.errors import UserError
 from components.core.predictions import read_predictions, stack_scores
 from components.core.records import read_splits, write_splits
 from components.evaluate.evaluate import Outputs, evaluate
+from pipeline.local_store import RunningStore
 from tests.small_model import SmallData, write_small_bundle, write_small_data
 
 
 @pytest.fixture
-def data(store_environment, tmp_path) -> SmallData:
+def data(store_environment: RunningStore, tmp_path: Path) -> SmallData:
     return write_small_data(tmp_path / "data")
 
 
 @pytest.fixture
-def outputs(tmp_path) -> Outputs:
+def outputs(tmp_path: Path) -> Outputs:
     return Outputs(tmp_path / "out/metrics.json", tmp_path / "out/predictions.parquet", tmp_path / "out/report.html")
 
 
-def test_a_good_model_is_judged_on_the_test_bins_only(data, outputs, tmp_path, capsys):
+def test_a_good_model_is_judged_on_the_test_bins_only(
+    data: SmallData, outputs: Outputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     figures = evaluate(write_small_bundle(tmp_path / "bundle").folder, data.index, data.splits, 0, outputs)
     splits = read_splits(data.splits)
     assert figures.n_test == (splits["subset"] == "test").sum()
@@ -38,7 +42,7 @@ def test_a_good_model_is_judged_on_the_test_bins_only(data, outputs, tmp_path, c
     )
 
 
-def test_predictions_hold_every_held_out_bin_and_no_other(data, outputs, tmp_path):
+def test_predictions_hold_every_held_out_bin_and_no_other(data: SmallData, outputs: Outputs, tmp_path: Path) -> None:
     evaluate(write_small_bundle(tmp_path / "bundle").folder, data.index, data.splits, 0, outputs)
     predictions = read_predictions(outputs.predictions)
     splits = read_splits(data.splits)
@@ -48,7 +52,9 @@ def test_predictions_hold_every_held_out_bin_and_no_other(data, outputs, tmp_pat
     assert (predictions["count"] == stack_scores(predictions).argmax(axis=1) + 1).all()
 
 
-def test_out_of_range_is_judged_on_extra_bins_that_no_training_saw(data, outputs, tmp_path):
+def test_out_of_range_is_judged_on_extra_bins_that_no_training_saw(
+    data: SmallData, outputs: Outputs, tmp_path: Path
+) -> None:
     figures = evaluate(write_small_bundle(tmp_path / "bundle").folder, data.index, data.splits, 0, outputs)
     splits = read_splits(data.splits)
     assert figures.out_of_range is not None
@@ -58,13 +64,15 @@ def test_out_of_range_is_judged_on_extra_bins_that_no_training_saw(data, outputs
     assert "more than 5 items" in outputs.report.read_text()
 
 
-def test_a_model_without_out_of_range_is_judged_without_it(data, outputs, tmp_path):
+def test_a_model_without_out_of_range_is_judged_without_it(data: SmallData, outputs: Outputs, tmp_path: Path) -> None:
     bundle = write_small_bundle(tmp_path / "bundle", out_of_range=False)
     assert evaluate(bundle.folder, data.index, data.splits, 0, outputs).out_of_range is None
     assert read_predictions(outputs.predictions)["out_of_range"].isna().all()
 
 
-def test_the_report_shows_the_surest_mistakes_and_is_one_file(data, outputs, tmp_path):
+def test_the_report_shows_the_surest_mistakes_and_is_one_file(
+    data: SmallData, outputs: Outputs, tmp_path: Path
+) -> None:
     figures = evaluate(write_small_bundle(tmp_path / "bundle", shift=0.5).folder, data.index, data.splits, 0, outputs)
     page = outputs.report.read_text()
     mistakes = page.partition("Surest mistakes</h2>")[2].partition("<h2>")[0]
@@ -78,8 +86,8 @@ def test_the_report_shows_the_surest_mistakes_and_is_one_file(data, outputs, tmp
 
 
 def test_the_report_shows_what_the_model_looks_at_in_mistakes_and_in_right_answers_of_every_count(
-    data, outputs, tmp_path
-):
+    data: SmallData, outputs: Outputs, tmp_path: Path
+) -> None:
     evaluate(write_small_bundle(tmp_path / "bundle", shift=0.5).folder, data.index, data.splits, 0, outputs)
     predictions = read_predictions(outputs.predictions).query("subset == 'test'")
     right = predictions[predictions["count"] == predictions["quantity"]]
@@ -92,7 +100,7 @@ def test_the_report_shows_what_the_model_looks_at_in_mistakes_and_in_right_answe
     assert set(shown) == set(right["count"])
 
 
-def test_a_test_bin_without_a_photo_is_left_out_and_told(data, outputs, tmp_path):
+def test_a_test_bin_without_a_photo_is_left_out_and_told(data: SmallData, outputs: Outputs, tmp_path: Path) -> None:
     splits = read_splits(data.splits)
     lost = splits[splits["subset"] == "test"].iloc[:1].assign(image_id="99999")
     write_splits(data.splits, __import__("pandas").concat([splits, lost]))
@@ -100,7 +108,7 @@ def test_a_test_bin_without_a_photo_is_left_out_and_told(data, outputs, tmp_path
     assert "1 more test bins have no usable photo" in outputs.report.read_text()
 
 
-def test_no_test_bin_at_all_is_one_sentence(data, outputs, tmp_path):
+def test_no_test_bin_at_all_is_one_sentence(data: SmallData, outputs: Outputs, tmp_path: Path) -> None:
     splits = read_splits(data.splits)
     write_splits(data.splits, splits.assign(subset="train", block_subset="train"))
     with pytest.raises(UserError, match=r"^There is no test bin.*\.$|^No held-out bin.*\.$"):
@@ -108,7 +116,9 @@ def test_no_test_bin_at_all_is_one_sentence(data, outputs, tmp_path):
     assert not outputs.metrics.exists()
 
 
-def test_the_step_runs_from_a_shell_and_a_damaged_bundle_is_one_sentence(data, outputs, tmp_path):
+def test_the_step_runs_from_a_shell_and_a_damaged_bundle_is_one_sentence(
+    data: SmallData, outputs: Outputs, tmp_path: Path
+) -> None:
     bundle = write_small_bundle(tmp_path / "bundle")
     bundle.onnx_path.write_bytes(b"damaged")
     command = [sys.executable, "-m", "components.evaluate", "--bundle", str(bundle.folder)]

@@ -89,6 +89,12 @@ class ApiServer:
             stored = self.objects.get((plural, namespace, name))
             return copy.deepcopy(stored.body) if stored else None
 
+    def must_have(self, plural: str, namespace: str, name: str) -> Object:
+        """A copy of an object that has to be there."""
+        body = self.get(plural, namespace, name)
+        assert body is not None, f"there is no {name} of {plural}"
+        return body
+
     def all(self, plural: str, namespace: str) -> list[Object]:
         """Copies of all objects of a kind."""
         with self.lock:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,19 +77,19 @@ class Image:
         isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"])]
         return [*isolated, "bash", "-c", script, "run", *words, *(arguments or self.config["Cmd"])]
 
-    def run(self, *arguments: str, seconds: int = 300, **how) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, seconds: int = 300, **how: Any) -> "subprocess.CompletedProcess[str]":
         """The command's end, with what it printed."""
         return subprocess.run(
             self.command(*arguments, **how), capture_output=True, text=True, check=False, timeout=seconds
         )
 
-    def python(self, code: str, **how) -> "subprocess.CompletedProcess[str]":
+    def python(self, code: str, **how: Any) -> "subprocess.CompletedProcess[str]":
         """Run some Python as the image runs its modules."""
         return self.run("-c", code, entry=["python"], **how)
 
 
 @pytest.fixture(scope="session")
-def buildah(tmp_path_factory) -> Iterator[None]:
+def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Buildah's environment; its storage is one of its own and gone afterwards, unless layers are kept."""
     missing = [tool for tool in ("buildah", "debootstrap", "unshare") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
@@ -109,7 +110,7 @@ def buildah(tmp_path_factory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def base_image(buildah, tmp_path_factory) -> str:
+def base_image(buildah: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Debian made with debootstrap, with this machine's certificate authorities.
 
     Like debian:12-slim, the Dockerfile's own base, it comes without manuals and translations, but with the licences.
@@ -185,24 +186,24 @@ def layers_of(digests: list[str]) -> dict[str, int]:
 
 
 @pytest.fixture(scope="session")
-def serve_image(base_image) -> Iterator[Image]:
+def serve_image(base_image: str) -> Iterator[Image]:
     with image("serve", base_image) as built:
         yield built
 
 
 @pytest.fixture(scope="session")
-def pipeline_image(base_image) -> Iterator[Image]:
+def pipeline_image(base_image: str) -> Iterator[Image]:
     with image("pipeline", base_image) as built:
         yield built
 
 
 @pytest.fixture(scope="session")
-def train_image(base_image) -> Iterator[Image]:
+def train_image(base_image: str) -> Iterator[Image]:
     with image("train", base_image) as built:
         yield built
 
 
 @pytest.fixture
-def any_image(request) -> Image:
+def any_image(request: pytest.FixtureRequest) -> Image:
     """The image that the test is parametrised with."""
     return request.getfixturevalue(f"{request.param}_image")

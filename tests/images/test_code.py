@@ -6,7 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -19,7 +19,7 @@ FILES = [path.relative_to(ROOT / "components") for path in (ROOT / "components")
 
 
 @pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
-def test_every_locked_package_has_a_hash_and_no_address(lock):
+def test_every_locked_package_has_a_hash_and_no_address(lock: Path) -> None:
     entries = re.split(r"^(?=\S)", lock.read_text(), flags=re.MULTILINE)
     packages = [entry for entry in entries if entry.strip() and not entry.startswith("#")]
     assert packages
@@ -27,17 +27,17 @@ def test_every_locked_package_has_a_hash_and_no_address(lock):
     assert "://" not in lock.read_text()
 
 
-def lay_out(image, checkout, target):
-    command = [sys.executable, ROOT / "docker/lay_out.py", image, checkout, target]
+def lay_out(image: str, checkout: Path, target: Path) -> None:
+    command: list[str | Path] = [sys.executable, ROOT / "docker/lay_out.py", image, checkout, target]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
-def test_every_file_but_a_tool_is_in_an_image(file):
+def test_every_file_but_a_tool_is_in_an_image(file: PurePath) -> None:
     assert bool([image for image in IMAGES if holds(image, file)]) == (file not in TOOLS)
 
 
-def test_every_entry_point_is_in_the_image_that_can_run_it():
+def test_every_entry_point_is_in_the_image_that_can_run_it() -> None:
     held = {
         image: {name for name, _ in entry_points() if holds(image, where(name))}
         for image in (PIPELINE_IMAGE, TRAIN_IMAGE, SERVE_IMAGE)
@@ -48,12 +48,12 @@ def test_every_entry_point_is_in_the_image_that_can_run_it():
     assert held[PIPELINE_IMAGE] == others - held[SERVE_IMAGE] - held[TRAIN_IMAGE]
 
 
-def where(name):
+def where(name: str) -> PurePath:
     path = PurePath(*name.split(".")[1:])
     return path / "__main__.py" if (ROOT / "components" / path).is_dir() else path.with_suffix(".py")
 
 
-def test_code_is_laid_out_the_same_from_any_clone(tmp_path):
+def test_code_is_laid_out_the_same_from_any_clone(tmp_path: Path) -> None:
     """Modes and times of the checkout are its own affair; what is laid out can be read by everybody."""
     private = tmp_path / "private"
     shutil.copytree(ROOT / "components", private / "components", copy_function=shutil.copyfile)
@@ -73,7 +73,7 @@ def test_code_is_laid_out_the_same_from_any_clone(tmp_path):
     assert {mode for mode, _, _ in first.values()} == {"-rw-r--r--", "drwxr-xr-x"}
 
 
-def everything(folder):
+def everything(folder: Path) -> dict[str, tuple[str, float, bytes]]:
     """Mode, time and content by path; byte code without the paths that it was compiled from."""
     return {
         str(path.relative_to(folder)): (

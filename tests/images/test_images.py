@@ -9,9 +9,11 @@ import socket
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pyarrow as pa
@@ -22,7 +24,8 @@ import yaml
 
 from components.core.images import USER_ID
 from components.core.records import RECORDS_SCHEMA, Record, read_splits, write_splits
-from tests.images.conftest import ROOT, build, image
+from pipeline.local_store import RunningStore
+from tests.images.conftest import ROOT, Image, build, image
 from tests.small_model import photo, write_small_bundle, write_small_data
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
@@ -76,12 +79,12 @@ sys.exit(subprocess.run([sys.executable, "-m", "components.serve", "--help"], cw
 
 
 @every_image
-def test_an_image_is_no_larger_than_said(any_image):
+def test_an_image_is_no_larger_than_said(any_image: Image) -> None:
     assert any_image.megabytes() <= MEGABYTES[any_image.name]
 
 
 @every_image
-def test_an_image_says_where_it_comes_from(any_image):
+def test_an_image_says_where_it_comes_from(any_image: Image) -> None:
     labels = {
         name.removeprefix("org.opencontainers.image."): value for name, value in any_image.config["Labels"].items()
     }
@@ -94,7 +97,7 @@ def test_an_image_says_where_it_comes_from(any_image):
 
 
 @every_image
-def test_an_image_has_what_it_needs_and_nothing_to_build_with(any_image):
+def test_an_image_has_what_it_needs_and_nothing_to_build_with(any_image: Image) -> None:
     assert any_image.config["User"] == f"{USER_ID}:{USER_ID}"
     assert NOT_IN[any_image.name].isdisjoint(any_image.packages())
     tools = ("gcc", "cc", "g++", "make", "pip3", "uv")
@@ -109,7 +112,7 @@ def test_an_image_has_what_it_needs_and_nothing_to_build_with(any_image):
 
 
 @every_image
-def test_without_arguments_an_image_lists_what_it_can_run_and_each_answers_help(any_image):
+def test_without_arguments_an_image_lists_what_it_can_run_and_each_answers_help(any_image: Image) -> None:
     listed = any_image.run()
     assert listed.returncode == 0, listed.stderr
     names = [line.split()[0] for line in listed.stdout.splitlines() if line.startswith("  components.")]
@@ -121,32 +124,32 @@ def test_without_arguments_an_image_lists_what_it_can_run_and_each_answers_help(
 
 
 @pytest.mark.parametrize("any_image", ["pipeline", "train"], indirect=True)
-def test_every_module_that_the_images_of_steps_hold_can_be_imported(any_image):
+def test_every_module_that_the_images_of_steps_hold_can_be_imported(any_image: Image) -> None:
     ended = any_image.python(IMPORT_ALL)
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) > 50
 
 
 @every_image
-def test_an_image_runs_as_any_user_and_without_a_network(any_image):
+def test_an_image_runs_as_any_user_and_without_a_network(any_image: Image) -> None:
     name = f"components.{min(ENTRY_POINTS[any_image.name])}"
     for how in ({"user": "1234567:0"}, {"network": False}):
         ended = any_image.run(name, "--help", **how)
         assert ended.returncode == 0, ended.stderr
 
 
-def test_nothing_in_tmp_takes_the_place_of_a_package(serve_image):
+def test_nothing_in_tmp_takes_the_place_of_a_package(serve_image: Image) -> None:
     ended = serve_image.python(POISON)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_nothing_but_tmp_can_be_written(serve_image):
+def test_nothing_but_tmp_can_be_written(serve_image: Image) -> None:
     ended = serve_image.python("open('/tmp/a', 'w'); open('/opt/bin-counter/a', 'w')")
     assert "Read-only file system: '/opt/bin-counter/a'" in ended.stderr
 
 
 @every_image
-def test_an_image_lists_all_its_parts_with_their_licences(any_image):
+def test_an_image_lists_all_its_parts_with_their_licences(any_image: Image) -> None:
     folder = any_image.root / DOCUMENTS
     bill = json.loads((folder / "bom.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
@@ -165,14 +168,18 @@ def test_an_image_lists_all_its_parts_with_their_licences(any_image):
     assert not [text for text in texts if not (any_image.root / text.removeprefix("/")).is_file()]
 
 
-def test_a_step_of_the_pipeline_image_works_against_a_store(pipeline_image, store_environment):
+def test_a_step_of_the_pipeline_image_works_against_a_store(
+    pipeline_image: Image, store_environment: RunningStore
+) -> None:
     ended = pipeline_image.run("components.core.buckets", "made-by-an-image")
     assert (ended.returncode, ended.stdout) == (0, "made made-by-an-image\n"), ended.stderr
     again = pipeline_image.run("components.core.buckets", "made-by-an-image")
     assert "already there" in again.stdout
 
 
-def test_evaluate_works_in_the_pipeline_image(pipeline_image, store_environment, tmp_path):
+def test_evaluate_works_in_the_pipeline_image(
+    pipeline_image: Image, store_environment: RunningStore, tmp_path: Path
+) -> None:
     """Tables, photos from the store, the runtime, figures and the report: with what the image has left."""
     bundle = write_small_bundle(tmp_path / "model", sharpness=1.0)
     data = write_small_data(tmp_path / "data")
@@ -184,7 +191,9 @@ def test_evaluate_works_in_the_pipeline_image(pipeline_image, store_environment,
     assert "accuracy" in ended.stdout.lower()
 
 
-def test_the_train_image_trains_without_a_compiler(train_image, store_environment, tmp_path):
+def test_the_train_image_trains_without_a_compiler(
+    train_image: Image, store_environment: RunningStore, tmp_path: Path
+) -> None:
     data = write_small_data(tmp_path / "data")
     splits = read_splits(data.splits)
     splits.loc[splits.index[splits["subset"] == "train"][:15], ["subset", "block_subset"]] = "validation"
@@ -197,7 +206,7 @@ def test_the_train_image_trains_without_a_compiler(train_image, store_environmen
 
 
 @pytest.mark.parametrize("any_image", ["pipeline", "train"], indirect=True)
-def test_the_command_line_that_kfp_gives_a_step_works(any_image, tmp_path):
+def test_the_command_line_that_kfp_gives_a_step_works(any_image: Image, tmp_path: Path) -> None:
     """The executor's command as it stands in the compiled DAG; KFP's launcher puts the input in the place of {{$}}."""
     compiled = next(yaml.safe_load_all((ROOT / "tests/compile/pipeline.yaml").read_text()))
     step, parameters = KFP_STEPS[any_image.name]
@@ -223,11 +232,11 @@ def test_the_command_line_that_kfp_gives_a_step_works(any_image, tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
-def artifact(name, place):
+def artifact(name: str, place: str) -> dict[str, list[dict[str, Any]]]:
     return {"artifacts": [{"name": name, "uri": place, "type": {"schemaTitle": "system.Artifact"}, "metadata": {}}]}
 
 
-def test_the_serve_image_counts_photos_over_http_and_grpc_as_its_user(serve_image, tmp_path):
+def test_the_serve_image_counts_photos_over_http_and_grpc_as_its_user(serve_image: Image, tmp_path: Path) -> None:
     with serving(serve_image, tmp_path) as (http, grpc):
         for count in (1, 3, 5):
             answer = httpx.post(
@@ -243,7 +252,7 @@ def test_the_serve_image_counts_photos_over_http_and_grpc_as_its_user(serve_imag
         assert owners == {USER_ID}
 
 
-def test_two_builds_have_the_same_files_whatever_the_umask(serve_image, base_image, tmp_path):
+def test_two_builds_have_the_same_files_whatever_the_umask(serve_image: Image, base_image: str, tmp_path: Path) -> None:
     """Another clone, another time, modes that only the owner can read, and the dependencies installed anew."""
     before = os.umask(0o077)
     try:
@@ -262,7 +271,9 @@ def test_two_builds_have_the_same_files_whatever_the_umask(serve_image, base_ima
 
 
 @pytest.mark.parametrize("name", ["serve", "pipeline", "train"])
-def test_a_changed_line_is_seconds_and_megabytes(name, base_image, tmp_path, request):
+def test_a_changed_line_is_seconds_and_megabytes(
+    name: str, base_image: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     before = request.getfixturevalue(f"{name}_image")
     checkout = clone(tmp_path / "clone")
     changed = checkout / "components/core/errors.py"
@@ -274,13 +285,13 @@ def test_a_changed_line_is_seconds_and_megabytes(name, base_image, tmp_path, req
     assert after.build_seconds <= CHANGE_SECONDS
 
 
-def test_another_tag_of_the_same_code_has_the_same_layers(serve_image, base_image):
+def test_another_tag_of_the_same_code_has_the_same_layers(serve_image: Image, base_image: str) -> None:
     with image("serve", base_image, tag="renamed") as renamed:
         assert renamed.config["Labels"]["org.opencontainers.image.version"] == "renamed"
         assert renamed.layers.keys() == serve_image.layers.keys()
 
 
-def test_a_password_in_an_argument_is_refused(base_image):
+def test_a_password_in_an_argument_is_refused(base_image: str) -> None:
     ended = build(
         "serve", base_image, tag="refused", flags="--build-arg PIP_INDEX_URL=https://me:secret@mirror.invalid/simple"
     )
@@ -298,7 +309,7 @@ def clone(folder: Path) -> Path:
     return folder
 
 
-def files(image):
+def files(image: Image) -> dict[str, tuple[str, str]]:
     """Modes and digests of everything that the build added to Debian."""
     found = {}
     for folder in ("opt", str(DOCUMENTS)):
@@ -312,7 +323,7 @@ def files(image):
 
 
 @contextmanager
-def serving(image, folder):
+def serving(image: Image, folder: Path) -> Iterator[tuple[int, int]]:
     """The server of the image on a small model; gives its HTTP and its gRPC port."""
     write_small_bundle(folder / "model", sharpness=1.0)
     open_up(folder)
@@ -329,13 +340,13 @@ def serving(image, folder):
             process.wait()
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
-def wait_until_ready(process, port, log):
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     for _ in range(600):
         try:
             if httpx.get(f"http://127.0.0.1:{port}/v2/health/ready", timeout=2).status_code == 200:
@@ -347,7 +358,7 @@ def wait_until_ready(process, port, log):
     raise AssertionError(log.read_text())
 
 
-def listens(folder, port):
+def listens(folder: Path, port: int) -> bool:
     """Whether a folder of /proc is the server's, and not that of the commands which start it."""
     try:
         words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
@@ -356,7 +367,7 @@ def listens(folder, port):
     return f"--http_port={port}".encode() in words and b"unshare" not in words
 
 
-def open_up(folder):
+def open_up(folder: Path) -> None:
     """Let another user reach the folder: pytest's own temporary folders are for their owner only."""
     parents = [parent for parent in folder.parents if parent.name.startswith("pytest-")]
     for path in [folder, *folder.rglob("*"), *parents]:

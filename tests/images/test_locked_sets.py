@@ -4,10 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.local_store import RunningStore
 from tests.images.conftest import ROOT
 
 LOCKED = ROOT / "requirements"
@@ -15,18 +18,24 @@ pytestmark = [pytest.mark.images, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
-def environments(tmp_path_factory):
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
     """Makes an environment from the locked set of an image, once; returns the folder that its commands run in."""
-    uv, made = Path(sys.executable).with_name("uv"), {}
+    uv = Path(sys.executable).with_name("uv")
+    made: dict[str, Path] = {}
 
-    def environment(image):
+    def environment(image: str) -> Path:
         if image not in made:
             folder = tmp_path_factory.mktemp(image)
             shutil.copytree(ROOT / "components", folder / "components")
             locked = LOCKED / f"{image}.txt"
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
             python = folder / "venv/bin/python"
-            checked = ["--require-hashes", "--require-build-hashes", "--build-constraints", LOCKED / "build.txt"]
+            checked: list[str | Path] = [
+                "--require-hashes",
+                "--require-build-hashes",
+                "--build-constraints",
+                LOCKED / "build.txt",
+            ]
             subprocess.run([uv, "pip", "sync", "--quiet", *checked, "--python", python, locked], check=True)
             made[image] = folder
         return made[image]
@@ -36,7 +45,7 @@ def environments(tmp_path_factory):
         shutil.rmtree(folder)
 
 
-def run(folder, *words):
+def run(folder: Path, *words: Any) -> subprocess.CompletedProcess[str]:
     variables = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "PATH"))}
     return subprocess.run(
         [folder / "venv/bin/python", "-m", *words],
@@ -55,7 +64,7 @@ def run(folder, *words):
         ("pipeline", ["ingest_metadata", "split", "download", "evaluate", "gate", "deploy"]),
     ],
 )
-def test_entry_points_answer_without_torch(environments, image, modules):
+def test_entry_points_answer_without_torch(environments: Callable[[str], Path], image: str, modules: list[str]) -> None:
     folder = environments(image)
     for module in modules:
         ended = run(folder, f"components.{module}", "--help")
@@ -63,6 +72,6 @@ def test_entry_points_answer_without_torch(environments, image, modules):
     assert not list(folder.glob("venv/lib/python3*/site-packages/torch"))
 
 
-def test_a_step_runs(environments, store_environment):
+def test_a_step_runs(environments: Callable[[str], Path], store_environment: RunningStore) -> None:
     ended = run(environments("pipeline"), "components.core.buckets", "made-by-a-locked-set")
     assert (ended.returncode, ended.stdout) == (0, "made made-by-a-locked-set\n"), ended.stderr

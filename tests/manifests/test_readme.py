@@ -14,7 +14,7 @@ ROOT = MANIFESTS.parent
 README = (MANIFESTS / "README.md").read_text()
 
 
-def commands():
+def commands() -> list[str]:
     """What stands behind a $ in the blocks, with the lines that go on from it; the rest is what it prints."""
     found = []
     for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
@@ -26,23 +26,23 @@ def commands():
     return found
 
 
-def goes_on(command):
+def goes_on(command: str) -> bool:
     loop = re.search(r"\bdo$", command.splitlines()[0]) and not command.endswith("done")
     return command.endswith("\\") or bool(loop)
 
 
-def makefiles():
+def makefiles() -> str:
     return "".join(path.read_text() for path in [ROOT / "Makefile", *(ROOT / "make").glob("*.mk")])
 
 
-def test_every_command_is_shell():
+def test_every_command_is_shell() -> None:
     assert len(commands()) > 12
     for command in commands():
         ended = subprocess.run(["bash", "-n"], input=command, capture_output=True, text=True, check=False)
         assert (ended.returncode, ended.stderr) == (0, ""), command
 
 
-def test_every_target_and_variable_of_make_is_one_that_there_is():
+def test_every_target_and_variable_of_make_is_one_that_there_is() -> None:
     text = makefiles()
     targets = set(re.findall(r"^([a-z-]+)(?: [a-z-]+)*:", text, re.MULTILINE)) | {"schedule", "submit"}
     targets |= set(re.findall(r"^([a-z-]+-)%:", text, re.MULTILINE))  # in a loop: make image-$name
@@ -57,13 +57,13 @@ def test_every_target_and_variable_of_make_is_one_that_there_is():
     assert set(options) <= variables
 
 
-def test_every_folder_that_is_applied_builds():
+def test_every_folder_that_is_applied_builds() -> None:
     folders = re.findall(r"-k manifests/(\S+?)[`\s]", README)
     assert {"overlays/local", "inference-service"} <= set(folders)
     assert all(built(folder) for folder in folders)
 
 
-def test_what_is_waited_for_and_asked_is_there():
+def test_what_is_waited_for_and_asked_is_there() -> None:
     objects = overlay("local")
     text = "\n".join(commands())
     made = set(re.findall(r"create job (\S+)", text))
@@ -78,7 +78,7 @@ def test_what_is_waited_for_and_asked_is_there():
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_is_written_with_the_images_of_a_registry(name):
+def test_an_overlay_is_written_with_the_images_of_a_registry(name: str) -> None:
     text = build(name, Images("registry.example/team", "v1"))
     images = re.findall(r"image: (\S+)", text)
     assert images

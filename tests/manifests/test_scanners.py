@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,14 @@ DOCKERFILE = ROOT / "docker" / "Dockerfile"
 CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
 
 
-def test_hadolint_is_clean():
+def test_hadolint_is_clean() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     ended = subprocess.run([hadolint, "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "")
 
 
 @pytest.fixture(scope="module")
-def findings(tmp_path_factory):
+def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     if not CHECKOV.is_file():
         subprocess.run(["make", "--silent", ".venv-checkov/ready"], cwd=ROOT, capture_output=True, check=False)
     if not CHECKOV.is_file():
@@ -55,7 +56,7 @@ def findings(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "dockerfile"])
-def test_checkov_has_no_finding_that_is_not_explained(findings, kind):
+def test_checkov_has_no_finding_that_is_not_explained(findings: dict[str, Any], kind: str) -> None:
     failed = {
         f"{one['check_id']} {one['resource']}: {one['check_name']}"
         for one in findings[kind]["results"]["failed_checks"]
@@ -65,7 +66,7 @@ def test_checkov_has_no_finding_that_is_not_explained(findings, kind):
     assert findings[kind]["summary"]["passed"] > 100
 
 
-def test_every_explanation_is_one(findings):
+def test_every_explanation_is_one(findings: dict[str, Any]) -> None:
     skipped = [one for kind in findings.values() for one in kind["results"]["skipped_checks"]]
     assert skipped
     assert all(len(one["check_result"]["suppress_comment"]) > 30 for one in skipped)

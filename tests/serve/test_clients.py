@@ -60,7 +60,7 @@ public class Ask {
 """
 
 
-def test_javas_own_client_offers_http2_and_is_counted(server: RunningServer, bin_photo: Path, tmp_path: Path):
+def test_javas_own_client_offers_http2_and_is_counted(server: RunningServer, bin_photo: Path, tmp_path: Path) -> None:
     """By default it offers an upgrade with every first request; a parser that takes the offer loses the body."""
     (tmp_path / "Ask.java").write_text(JAVA)
     answers = lines_of([tool("java"), "Ask.java", server.predict, str(bin_photo)], tmp_path)
@@ -92,7 +92,7 @@ func main() {
 
 
 @pytest.mark.slow  # compiling Go's HTTP library takes half a minute
-def test_gos_own_client_is_counted(server: RunningServer, bin_photo: Path, tmp_path: Path):
+def test_gos_own_client_is_counted(server: RunningServer, bin_photo: Path, tmp_path: Path) -> None:
     (tmp_path / "ask.go").write_text(GO)
     answers = lines_of([tool("go"), "run", "ask.go", server.predict, str(bin_photo)], tmp_path)
     assert [json.loads(answer)["predictions"][0]["count"] for answer in answers] == [4, 4]
@@ -114,7 +114,7 @@ const photo = require("fs").readFileSync(path);
 """
 
 
-def test_nodes_fetch_is_counted_or_told_what_to_send(server: RunningServer, bin_photo: Path, tmp_path: Path):
+def test_nodes_fetch_is_counted_or_told_what_to_send(server: RunningServer, bin_photo: Path, tmp_path: Path) -> None:
     (tmp_path / "ask.js").write_text(NODE)
     photo_reply, form_reply, text_reply = lines_of([tool("node"), "ask.js", server.predict, str(bin_photo)], tmp_path)
     for reply in (photo_reply, form_reply):
@@ -132,13 +132,13 @@ def test_nodes_fetch_is_counted_or_told_what_to_send(server: RunningServer, bin_
         ["--compressed"],
     ],
 )
-def test_curl_with_http2_is_counted(server: RunningServer, bin_photo: Path, tmp_path: Path, how: list[str]):
+def test_curl_with_http2_is_counted(server: RunningServer, bin_photo: Path, tmp_path: Path, how: list[str]) -> None:
     command = [tool("curl"), "-sS", "-m", "60", *how, "--data-binary", f"@{bin_photo}", server.predict, server.predict]
     (answers,) = lines_of(command, tmp_path)
     assert answers.count('"count":4') == 2
 
 
-def test_curls_default_type_holds_what_its_bytes_are(server: RunningServer, bin_photo: Path, tmp_path: Path):
+def test_curls_default_type_holds_what_its_bytes_are(server: RunningServer, bin_photo: Path, tmp_path: Path) -> None:
     import base64
 
     text = json.dumps({"instances": [{"b64": base64.b64encode(bin_photo.read_bytes()).decode()}]})
@@ -147,7 +147,9 @@ def test_curls_default_type_holds_what_its_bytes_are(server: RunningServer, bin_
     assert json.loads(answer)["predictions"][0]["count"] == 4
 
 
-def test_a_client_made_from_the_openapi_description_gets_counts(server: RunningServer, bin_photo: Path, tmp_path: Path):
+def test_a_client_made_from_the_openapi_description_gets_counts(
+    server: RunningServer, bin_photo: Path, tmp_path: Path
+) -> None:
     generator = tool("openapi-python-client")
     (tmp_path / "openapi.json").write_text(lines_of(["curl", "-sS", f"{server.url}/openapi.json"], tmp_path)[0])
     (tmp_path / "config.yaml").write_text(CONFIG)

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.attack.slow import hold_bodies, hold_calls
+from components.core.image_file import ImageFile
 from components.core.pixels import decode_squashed
 from components.serve import v1, v2
 from components.serve.answers import Photo
@@ -40,7 +41,7 @@ from tests.small_model import photo, write_small_bundle
 LIMITS = RequestLimits(total_bytes=1000, reserved_bytes=300, small_bytes=50)
 
 
-def test_large_requests_leave_room_for_small_ones():
+def test_large_requests_leave_room_for_small_ones() -> None:
     async def scenario() -> None:
         memory = Memory(LIMITS)
         with memory.share() as large, memory.share() as small, memory.share() as other:
@@ -55,7 +56,7 @@ def test_large_requests_leave_room_for_small_ones():
     asyncio.run(scenario())
 
 
-def test_the_request_that_was_received_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch):
+def test_the_request_that_was_received_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Memory, "patience", 0.01)
 
     async def scenario() -> None:
@@ -79,7 +80,7 @@ def test_the_request_that_was_received_for_longest_makes_room(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("unit", [b'{"":0},', b"[],", b'"",', b'{"b64":""},', b"[" * 900 + b"]" * 900 + b","])
-def test_json_of_many_parts_is_refused_before_it_is_parsed(unit: bytes):
+def test_json_of_many_parts_is_refused_before_it_is_parsed(unit: bytes) -> None:
     body = b'{"instances":[' + unit * (20_000_000 // len(unit)) + b"0]}"
     began = time.process_time()
     for parse in (
@@ -99,7 +100,7 @@ def infer_request(**change: object) -> pb.ModelInferRequest:
     return request
 
 
-def test_a_message_of_photos_is_let_through_and_one_of_many_elements_is_not():
+def test_a_message_of_photos_is_let_through_and_one_of_many_elements_is_not() -> None:
     check_infer_request(infer_request(id="7").SerializeToString())
     many_inputs, many_photos, many_numbers, long_name = (infer_request() for _ in range(4))
     for _ in range(100_000):
@@ -116,7 +117,7 @@ def test_a_message_of_photos_is_let_through_and_one_of_many_elements_is_not():
             check_infer_request(broken)
 
 
-def test_a_binary_tensor_of_empty_elements_is_refused_at_once():
+def test_a_binary_tensor_of_empty_elements_is_refused_at_once() -> None:
     began = time.process_time()
     with pytest.raises(Refusal):
         v2.photos_from_tensors([v2.Tensor("image", "BYTES", (1,), raw=bytes(20_000_000))], 8, base64_values=False)
@@ -126,7 +127,7 @@ def test_a_binary_tensor_of_empty_elements_is_refused_at_once():
 @pytest.mark.parametrize(
     "compress", [gzip.compress, zlib.compress, lambda data: gzip.compress(data) + gzip.compress(b"")]
 )
-def test_bodies_are_decoded_in_pieces(compress):
+def test_bodies_are_decoded_in_pieces(compress: Callable[[bytes], bytes]) -> None:
     decoder = Decoder.of("gzip")
     assert decoder is not None
     data = bytes(3_000_000) + photo(2)
@@ -177,14 +178,14 @@ def test_bytes_that_decode_to_nothing_count_as_received() -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "x-gzip", "GZIP"])
-def test_a_compressed_photo_is_counted(server: RunningServer, coding: str):
+def test_a_compressed_photo_is_counted(server: RunningServer, coding: str) -> None:
     compress = zlib.compress if coding == "deflate" else gzip.compress
     headers = {"Content-Type": "image/jpeg", "Content-Encoding": coding}
     reply = httpx.post(server.predict, content=compress(photo(4)), headers=headers)
     assert reply.json()["predictions"][0]["count"] == 4
 
 
-def test_other_codings_bombs_and_halves_are_refused_with_a_sentence(server: RunningServer):
+def test_other_codings_bombs_and_halves_are_refused_with_a_sentence(server: RunningServer) -> None:
     def ask(body: bytes, coding: str) -> httpx.Response:
         headers = {"Content-Type": "image/jpeg", "Content-Encoding": coding}
         return httpx.post(server.predict, content=body, headers=headers, timeout=60)
@@ -198,7 +199,7 @@ def test_other_codings_bombs_and_halves_are_refused_with_a_sentence(server: Runn
         assert ask(body, "gzip").json()["reason"] == "bad_encoding"
 
 
-def test_small_photos_are_counted_while_large_uploads_stay_unfinished(server: RunningServer):
+def test_small_photos_are_counted_while_large_uploads_stay_unfinished(server: RunningServer) -> None:
     """Eight connections that hold 32 MiB each, less a byte."""
     until = time.monotonic() + 4
     holding = threading.Thread(
@@ -214,7 +215,9 @@ def test_small_photos_are_counted_while_large_uploads_stay_unfinished(server: Ru
 
 
 @pytest.mark.parametrize(("calls", "length"), [(256, 0), (60, 29 * 1024 * 1024)])
-def test_calls_that_never_end_keep_nobody_out_and_take_little_memory(server: RunningServer, calls: int, length: int):
+def test_calls_that_never_end_keep_nobody_out_and_take_little_memory(
+    server: RunningServer, calls: int, length: int
+) -> None:
     import tritonclient.grpc
 
     before = server.memory
@@ -239,7 +242,7 @@ def outcome(server: RunningServer, protocol: str, name: str) -> float:
     return server.metrics().get(f'bin_counter_requests_total{{outcome="{name}",protocol="{protocol}"}}', 0)
 
 
-def test_who_leaves_is_an_outcome_of_its_own(server: RunningServer):
+def test_who_leaves_is_an_outcome_of_its_own(server: RunningServer) -> None:
     """Not a failure, which would wake somebody up, and no traceback."""
     port = int(server.url.rpartition(":")[2])
     data = photo(3)
@@ -257,7 +260,7 @@ def test_who_leaves_is_an_outcome_of_its_own(server: RunningServer):
     assert "Traceback" not in server.log.read_text()
 
 
-def test_the_photos_of_who_left_leave_the_queue(tmp_path: Path):
+def test_the_photos_of_who_left_leave_the_queue(tmp_path: Path) -> None:
     """The only worker is held up by a photo; what waits behind it belongs to a caller who goes."""
     engine = Engine(write_small_bundle(tmp_path / "model"), EngineOptions(runtime="openvino", threads=1, queue_limit=9))
     engine.start()
@@ -278,14 +281,16 @@ def test_the_photos_of_who_left_leave_the_queue(tmp_path: Path):
     assert engine.close(10)
 
 
-def test_small_photos_pass_large_ones_of_which_one_is_decoded_at_a_time(tmp_path: Path, monkeypatch):
+def test_small_photos_pass_large_ones_of_which_one_is_decoded_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import components.serve.engine as module
 
     monkeypatch.setattr(module, "_LARGE_BYTES", 1_000_000)
     running_now, most = 0, 0
     lock = threading.Lock()
 
-    def counted(file, size):
+    def counted(file: ImageFile, size: int) -> np.ndarray:
         nonlocal running_now, most
         if file.memory > 1_000_000:
             with lock:
@@ -318,7 +323,9 @@ def test_small_photos_pass_large_ones_of_which_one_is_decoded_at_a_time(tmp_path
     assert engine.close(10)
 
 
-def test_too_many_large_photos_are_refused_and_small_ones_are_not(tmp_path: Path, monkeypatch):
+def test_too_many_large_photos_are_refused_and_small_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import components.serve.engine as module
 
     monkeypatch.setattr(module, "_LARGE_BYTES", 1_000_000)
@@ -336,7 +343,7 @@ def test_too_many_large_photos_are_refused_and_small_ones_are_not(tmp_path: Path
     engine.close(30)
 
 
-def test_a_steady_upload_may_be_slow(tmp_path: Path):
+def test_a_steady_upload_may_be_slow(tmp_path: Path) -> None:
     model = write_small_bundle(tmp_path / "model").folder
     data = photo(3) + bytes(400_000)
     with running(model, tmp_path / "log", "--body_seconds", "1") as server:
@@ -353,7 +360,7 @@ def test_a_steady_upload_may_be_slow(tmp_path: Path):
         assert time.monotonic() - began > 2
 
 
-def test_a_form_needs_no_folder_that_can_be_written(server: RunningServer):
+def test_a_form_needs_no_folder_that_can_be_written(server: RunningServer) -> None:
     """Large files of a form are kept in memory, as bodies are."""
     files = {"file": ("a.jpg", photo(3) + bytes(3_000_000))}
     assert httpx.post(server.predict, files=files).json()["predictions"][0]["count"] == 3
@@ -377,7 +384,7 @@ def test_a_form_needs_no_folder_that_can_be_written(server: RunningServer):
         ({"sec-fetch-site": "cross-site", "host": "127.0.0.1:8080"}, False),
     ],
 )
-def test_scripts_of_other_pages_are_turned_away(headers: dict[str, str], is_let_in: bool):
+def test_scripts_of_other_pages_are_turned_away(headers: dict[str, str], is_let_in: bool) -> None:
     hosts = hosts_of("127.0.0.1", ())
     if is_let_in:
         check_page(Headers(headers), hosts)
@@ -386,7 +393,7 @@ def test_scripts_of_other_pages_are_turned_away(headers: dict[str, str], is_let_
             check_page(Headers(headers), hosts)
 
 
-def test_names_of_a_server_for_everybody_are_checked_only_where_they_are_given():
+def test_names_of_a_server_for_everybody_are_checked_only_where_they_are_given() -> None:
     own = Headers({"origin": "https://counter.example", "host": "counter.example"})
     check_page(own, hosts_of("0.0.0.0", ()))
     check_page(own, hosts_of("127.0.0.1", ("counter.example",)))
@@ -394,7 +401,7 @@ def test_names_of_a_server_for_everybody_are_checked_only_where_they_are_given()
         check_page(own, hosts_of("0.0.0.0", ("other.example",)))
 
 
-def test_log_lines_are_nobody_elses(caplog: pytest.LogCaptureFixture):
+def test_log_lines_are_nobody_elses(caplog: pytest.LogCaptureFixture) -> None:
     factory = logging.getLogRecordFactory()
     escape_control_characters()
     try:
@@ -413,7 +420,7 @@ def test_log_lines_are_nobody_elses(caplog: pytest.LogCaptureFixture):
     assert "\x07" not in failure
 
 
-def test_the_end_comes_in_time_with_a_decoder_at_work(tmp_path: Path):
+def test_the_end_comes_in_time_with_a_decoder_at_work(tmp_path: Path) -> None:
     """The process ends within ten seconds of SIGTERM, and what is not answered is told so in JSON."""
     model = write_small_bundle(tmp_path / "model").folder
     large = saved(Image.new("RGBA", (6300, 6300)), "PNG", compress_level=1)
@@ -439,7 +446,7 @@ def test_the_end_comes_in_time_with_a_decoder_at_work(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_everything_at_once_beside_honest_photos(tmp_path: Path):
+def test_everything_at_once_beside_honest_photos(tmp_path: Path) -> None:
     """The short form of `make attack-serve`."""
     from benchmarks.attack.__main__ import attack
 

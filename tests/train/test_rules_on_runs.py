@@ -1,8 +1,10 @@
 """Each rule on trainings: one that breaks it, and a sound one that breaks none."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +17,15 @@ from components.train.data import FeatureSource, Subset
 from components.train.loop.checkpoint import Checkpoints
 from components.train.loop.training import Training
 from components.train.network.model import Classes
-from components.train.records import Inputs
-from components.train.watch.rules import Finding, names
+from components.train.records import Finding, Inputs
+from components.train.watch.rules import names
 from tests.train.conftest import ALONE
 
 FEATURES, SAMPLES, COUNTS = 16, 320, 5
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Threads gain nothing on layers this small, and wait for each other on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -34,7 +36,7 @@ def one_thread():
 class SlowSource(FeatureSource):
     """A disk that takes its time."""
 
-    def gather(self, rows):
+    def gather(self, rows: Any) -> Any:
         time.sleep(0.15)
         return super().gather(rows)
 
@@ -51,7 +53,7 @@ class SlowLayer(nn.Module):
 class SlowCheckpoints(Checkpoints):
     """A bucket that takes its time."""
 
-    def save(self, state):
+    def save(self, state: dict[str, Any]) -> bool:
         time.sleep(0.15)
         return super().save(state)
 
@@ -108,7 +110,9 @@ def biased(value: float) -> nn.Module:
     """A network that starts out all but sure that there are three items."""
     model = network()
     with torch.no_grad():
-        model[2].bias[2] = value
+        output = model[2]
+        assert isinstance(output, nn.Linear)
+        output.bias[2] = value
     return model
 
 
@@ -116,7 +120,9 @@ def dead() -> nn.Module:
     """A network whose hidden units are below zero for whatever comes in."""
     model = network()
     with torch.no_grad():
-        model[0].bias.fill_(-100)
+        hidden = model[0]
+        assert isinstance(hidden, nn.Linear)
+        hidden.bias.fill_(-100)
     return model
 
 
@@ -148,28 +154,28 @@ BREAKING = {
 }
 
 
-def test_every_rule_but_two_is_broken_by_a_run_of_this_table():
+def test_every_rule_but_two_is_broken_by_a_run_of_this_table() -> None:
     assert set(names()) - set(BREAKING) == {"nan", "low device use"}  # these have tests of their own below
 
 
 @pytest.mark.parametrize("rule", BREAKING)
-def test_a_run_breaks_the_rule_and_is_told_why(rule):
+def test_a_run_breaks_the_rule_and_is_told_why(rule: str) -> None:
     findings = BREAKING[rule]().findings()
     assert rule in findings
     assert findings[rule].evidence
     assert findings[rule].advice.endswith(".")
 
 
-def test_nan_stops_the_run_with_its_name_and_advice():
+def test_nan_stops_the_run_with_its_name_and_advice() -> None:
     with pytest.raises(UserError, match=r"stopped by the rule 'nan': .* Lower learning_rate"):
         Run(change=lambda features: features * 1e38, recipe={"learning_rate": 100, "optimiser": "sgd"}).findings()
 
 
-def test_a_device_that_waits_for_checkpoints_is_told(tmp_path):
+def test_a_device_that_waits_for_checkpoints_is_told(tmp_path: Path) -> None:
     findings = Run(checkpoints=SlowCheckpoints(str(tmp_path), {}, 0.0), epochs=1).findings()
     assert "low device use" in findings
     assert "data loader starving the device" not in findings
 
 
-def test_a_sound_run_breaks_no_rule():
+def test_a_sound_run_breaks_no_rule() -> None:
     assert Run(nn.Sequential(SlowLayer(), *network()), epochs=3).findings() == {}

@@ -6,13 +6,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from components.core.bundle import read_bundle
 from components.train_job.exchange import Exchange
 from components.train_job.worker import RESTART
+from pipeline.local_store import RunningStore
 from tests.train.conftest import DATA_URI, FAST, TINY, store_bins
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,9 +29,11 @@ TRAINING = [
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+Start = Callable[..., subprocess.Popen[str]]
+
 
 @pytest.fixture
-def exchange(store_environment, tmp_path):
+def exchange(store_environment: RunningStore, tmp_path: Path) -> Exchange:
     data = store_bins(tmp_path / "data", [1 + place % 5 for place in range(40)])
     given = Exchange(DATA_URI, f"test{abs(hash(str(tmp_path)))}")
     given.put_inputs({"shard_index": data.index, "splits": data.splits})
@@ -36,11 +41,11 @@ def exchange(store_environment, tmp_path):
 
 
 @pytest.fixture
-def start(exchange, tmp_path):
+def start(exchange: Exchange, tmp_path: Path) -> Iterator[Start]:
     """Starts a worker; at the end of the test nothing of it is left, however the test ended."""
     started = []
 
-    def begin(*arguments, processes=1):
+    def begin(*arguments: Any, processes: int = 1) -> subprocess.Popen[str]:
         started.append(run_worker(exchange, tmp_path, arguments, processes))
         return started[-1]
 
@@ -52,7 +57,7 @@ def start(exchange, tmp_path):
             process.communicate(timeout=60)
 
 
-def run_worker(exchange, tmp_path, arguments, processes):
+def run_worker(exchange: Exchange, tmp_path: Path, arguments: tuple[str, ...], processes: int) -> subprocess.Popen[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -83,7 +88,9 @@ def run_worker(exchange, tmp_path, arguments, processes):
     )
 
 
-def test_two_processes_train_and_the_first_node_hands_the_model_over(start, exchange, tmp_path):
+def test_two_processes_train_and_the_first_node_hands_the_model_over(
+    start: Start, exchange: Exchange, tmp_path: Path
+) -> None:
     process = start("--epochs=1", processes=2)
     said, _ = process.communicate()
     assert process.returncode == 0, said
@@ -94,7 +101,9 @@ def test_two_processes_train_and_the_first_node_hands_the_model_over(start, exch
     assert "<html" in outputs["report"].read_text()
 
 
-def test_a_mistake_ends_with_the_sentence_and_status_1_so_that_nothing_restarts_it(start, exchange, tmp_path):
+def test_a_mistake_ends_with_the_sentence_and_status_1_so_that_nothing_restarts_it(
+    start: Start, exchange: Exchange, tmp_path: Path
+) -> None:
     process = start("--recipe=nonsense")
     said, _ = process.communicate()
     assert process.returncode == 1, said
@@ -102,9 +111,10 @@ def test_a_mistake_ends_with_the_sentence_and_status_1_so_that_nothing_restarts_
     assert not exchange.done()
 
 
-def test_a_node_that_is_taken_away_ends_with_a_status_that_restarts_it(start, exchange):
+def test_a_node_that_is_taken_away_ends_with_a_status_that_restarts_it(start: Start, exchange: Exchange) -> None:
     process = start("--epochs=500")
     said = ""
+    assert process.stdout is not None
     for line in process.stdout:
         said += line
         if "epoch" in line.lower():
