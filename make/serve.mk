@@ -2,7 +2,7 @@ MODEL := .local/latest/model
 PORT := 8080
 IMAGE :=
 PORT_GRPC := 8081
-SETTINGS += MODEL PORT IMAGE PORT_GRPC
+SETTINGS += MODEL PORT IMAGE PORT_GRPC QUANTITY JSON
 export MODEL PORT IMAGE PORT_GRPC
 
 .PHONY: serve
@@ -11,12 +11,8 @@ serve: $(VENV)/ready ## the endpoint on the version in service, until Ctrl-C; VE
 	  $(call option,--version,VERSION) $(call option,--model,MODEL)
 
 .PHONY: predict
-predict: ## ask the running endpoint: make predict IMAGE=bin.jpg
-	@test -n "$$IMAGE" || { echo "error: name a photo: make predict IMAGE=bin.jpg" >&2; exit 2; }
-	@test -r "$$IMAGE" || { echo "error: there is no file '$$IMAGE'" >&2; exit 2; }
-	@curl --noproxy localhost,127.0.0.1 --silent --show-error --header 'Content-Type: image/jpeg' --data-binary "@$$IMAGE" \
-	  "http://127.0.0.1:$$PORT/v1/models/bin-counter:predict" && echo \
-	  || { echo "error: no endpoint answers on port $$PORT; start it with make serve" >&2; exit 1; }
+predict: $(VENV)/ready ## ask the running endpoint: IMAGE=<a photo, or a folder of photos>; QUANTITY on record, JSON=1 for programs, PORT
+	@$(BIN)/python -m pipeline.predict --image "$$IMAGE" --port "$$PORT" $(call option,--quantity,QUANTITY) $(call option,--json,JSON)
 
 .PHONY: bench-serve
 bench-serve: $(VENV)/ready .venv-bench/ready ## the serving table: this server against its alternatives

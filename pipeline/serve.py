@@ -23,12 +23,17 @@ def main() -> None:
     given = parser.parse_args()
     with reported():
         for name, port in (("PORT", given.port), ("PORT_GRPC", given.port_grpc)):
-            if not _PORT.fullmatch(port) or int(port) > 65535:
-                raise UserError(f"{name}={port} cannot be used: it should be a number from 0 to 65535.")
+            check_port(name, port)
         model = folder_of(given.version, given.model)
         ports = ["--http_port", given.port, "--grpc_port", given.port_grpc]
         # In place of this process, so that Ctrl-C and signals are the server's.
         os.execv(sys.executable, [sys.executable, "-m", "components.serve", "--model_dir", str(model), *ports])  # noqa: S606
+
+
+def check_port(name: str, port: str) -> None:
+    """Refuse what is no port. Raises UserError."""
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        raise UserError(f"{name}={port} cannot be used: it should be a number from 0 to 65535.")
 
 
 def folder_of(version: str, model: str, use: str = "Serving") -> Path:
