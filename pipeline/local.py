@@ -20,11 +20,13 @@ from components.core.registry import Registry
 from components.core.run import fingerprint
 from pipeline.console import CacheNews, Console, stdout, steps_marked
 from pipeline.dag import build_pipeline
+from pipeline.home import checked_home
 from pipeline.inputs import by_content
 from pipeline.local_store import HOME, local_store
 from pipeline.parameters import Parameters
 from pipeline.results import collect_results, print_summary
 from pipeline.source import prepare_source
+from pipeline.watch import watched
 
 REPOSITORY = Path(__file__).parent.parent
 # Only these belong to the public face of a run that the launcher itself uses; the rest goes to the DAG as it is.
@@ -34,8 +36,8 @@ GRACE_SECONDS = 5.0
 
 def run_local(parameters: Parameters, home: Path = HOME) -> None:
     """Run the whole DAG on this machine and leave the results in `home`/latest. Raises UserError."""
-    home = home.resolve()
-    with _ended_by_signal(), _no_process_left(), local_store(home / "store") as store:
+    home = checked_home(home).resolve()
+    with _ended_by_signal(), watched(), _no_process_left(), local_store(home / "store") as store:
         os.environ.update(store.environment())
         os.environ["BIN_COUNTER_CACHE"] = str(home / "cache")
         parameters = by_content(parameters)

@@ -10,6 +10,7 @@ import sys
 from contextlib import ExitStack
 
 from components.core.errors import reported
+from pipeline.home import checked_home
 from pipeline.local_store import HOME, store_of
 
 
@@ -18,7 +19,7 @@ def run_with_store(command: list[str]) -> int:
     environment = dict(os.environ)
     with ExitStack() as stack:
         if not environment.get("AWS_ENDPOINT_URL"):
-            environment |= stack.enter_context(store_of(HOME / "store")).environment()
+            environment |= stack.enter_context(store_of(checked_home(HOME) / "store")).environment()
         return subprocess.run(command, env=environment, check=False).returncode
 
 

@@ -1,7 +1,8 @@
 """Credentials for our own store, the same for every client: whatever boto3 finds.
 
 These are keys (with a session token) in the environment, AWS_PROFILE and the files it names, web identity, pod
-identity, and on AWS itself the machine's role.
+identity, and on AWS itself the machine's role. A web identity asks for its keys at AWS_ENDPOINT_URL too, as MinIO gives
+them, unless AWS_ENDPOINT_URL_STS names another service.
 """
 
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ def session_for(access: Access) -> "boto3.Session":
     from botocore.exceptions import BotoCoreError
 
     session = botocore.session.Session()
+    if access.ca_bundle:  # also for the service that gives a web identity its keys
+        session.set_config_variable("ca_bundle", str(access.ca_bundle))
     try:
         if access.signed and access.endpoint:
             # Asking for the role of an AWS machine takes seconds where there is none, and means nothing to our store.

@@ -14,7 +14,7 @@ from components.core.buckets import make_buckets
 from components.core.errors import UserError
 from components.core.location import Access, Location
 from components.core.store import ObjectCorrupt, ObjectExists, Store, open_store
-from tests.fakes.s3_server import Oddities, OddStore, odd_store
+from tests.fakes.s3_server import Oddities, OddStore, odd_store, pod_identity
 
 AT_ONCE = 3  # requests: one that is refused, and what a client asks of itself
 
@@ -216,6 +216,71 @@ def test_a_profile_is_as_good_as_keys_in_the_environment(monkeypatch: pytest.Mon
         make_buckets(["bucket"])
     assert len(odd.headers) >= 3
     assert all("of-the-profile" in str(headers) for headers in odd.headers)
+
+
+def ask_with_every_client(odd):
+    store = open_store("s3://bucket")
+    store.put("key", b"bytes")
+    assert store.get("key") == b"bytes"
+    assert [entry.key for entry in store.list()] == ["key"]
+    make_buckets(["bucket"])
+    return [{name.lower(): value for name, value in headers.items()} for headers in odd.headers]
+
+
+@pytest.fixture
+def no_keys(monkeypatch, tmp_path):
+    """Only an identity of the surroundings is there, and a file with its token."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "token").write_text("pod")
+    return tmp_path / "token"
+
+
+@pytest.fixture(params=["http", "https"])
+def odd(request, monkeypatch, tmp_path):
+    """A store with and without a private authority, which whatever gives keys is to be asked with too."""
+    certificate = None
+    if request.param == "https":
+        authority, certificate = trustme.CA(), tmp_path / "server.pem"
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with odd_store(certificate=certificate) as store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.endpoint)
+        yield store
+
+
+def test_a_web_identity_is_as_good_as_keys_in_the_environment(monkeypatch, no_keys, odd):
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(no_keys))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/bin-counter")
+    seen = ask_with_every_client(odd)
+    assert len(seen) >= 4
+    for headers in seen:
+        assert "of-pod/" in headers["authorization"]
+        assert headers["x-amz-security-token"] == "session-of-pod"
+
+
+def test_a_pod_identity_is_as_good_as_keys_in_the_environment(monkeypatch, no_keys, odd):
+    with pod_identity() as agent:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent)
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(no_keys))
+        seen = ask_with_every_client(odd)
+    assert len(seen) >= 4
+    for headers in seen:
+        assert "of-pod/" in headers["authorization"]
+        assert headers["x-amz-security-token"] == "session-of-pod"
+
+
+@pytest.mark.parametrize("identity", ["web", "pod"])
+def test_an_identity_whose_token_cannot_be_had_is_one_sentence(monkeypatch, no_keys, identity, tmp_path):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:1")
+    if identity == "web":
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "absent"))
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/bin-counter")
+    else:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
+    with pytest.raises(UserError, match=r"credentials for s3://bucket cannot be read|No credentials for s3://bucket"):
+        open_store("s3://bucket").get("key")
 
 
 @pytest.mark.parametrize("bypassed", ["", "10.0.0.0/8", "*.example.com,localhost"])

@@ -4,6 +4,7 @@ Each oddity names where it is described or was seen. Everything else answers as 
 """
 
 import hashlib
+import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ class Oddities:
     conditions: str = "kept"  # ignored: stores before conditional writes; refused: 501, as older Ceph
     checksum: str = ""  # a CRC32 in base64 that is told with every object, whatever its bytes
     error: tuple[int, str] | None = None  # status and code of every answer
+    busy_every: int = 0  # each so many-th request is asked to come again: 503 SlowDown
 
 
 @dataclass
@@ -40,6 +42,30 @@ class OddStore:
     endpoint: str
     objects: dict[str, bytes] = field(default_factory=dict)
     headers: list[dict[str, str]] = field(default_factory=list)
+
+
+def given_keys(identity: str) -> dict[str, str]:
+    """Temporary keys for whoever shows this token."""
+    return {
+        "AccessKeyId": f"of-{identity}",
+        "SecretAccessKey": "secret",
+        "SessionToken": f"session-of-{identity}",
+        "Expiration": "2099-01-01T00:00:00Z",
+    }
+
+
+@contextmanager
+def pod_identity() -> Iterator[str]:
+    """An agent that gives pods keys for their token, as EKS Pod Identity and ECS do at a link-local address."""
+
+    class Agent(_Handler):
+        def do_GET(self) -> None:
+            keys = given_keys(self.headers["Authorization"])
+            told = {**keys, "Token": keys["SessionToken"]}
+            self._answer(json.dumps(told).encode(), {"Content-Type": "application/json"})
+
+    with _serving(ThreadingHTTPServer((HOST, 0), Agent)) as port:
+        yield f"http://{HOST}:{port}/v1/credentials"
 
 
 @contextmanager
@@ -53,10 +79,16 @@ def odd_store(oddities: Oddities | None = None, certificate: Path | None = None)
     scheme = "https" if certificate else "http"
     store = OddStore(f"{scheme}://localhost:{server.server_port}")
     server.store, server.oddities = store, oddities or Oddities()  # type: ignore[attr-defined]
+    with _serving(server):
+        yield store
+
+
+@contextmanager
+def _serving(server: ThreadingHTTPServer) -> Iterator[int]:
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield store
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
@@ -77,12 +109,18 @@ class _Handler(BaseHTTPRequestHandler):
     def store(self) -> OddStore:
         return self.server.store  # type: ignore[attr-defined]
 
+    @property
+    def error(self) -> tuple[int, str] | None:
+        """What this request is refused with, if it is."""
+        every = self.odd.busy_every
+        return (503, "SlowDown") if every and len(self.store.headers) % every == 0 else self.odd.error
+
     def do_GET(self) -> None:
         self.store.headers.append(dict(self.headers))
         url = urlsplit(self.path)
         path, query = unquote(url.path).strip("/"), parse_qs(url.query)
-        if self.odd.error:
-            self._refuse(*self.odd.error)
+        if self.error:
+            self._refuse(*self.error)
         elif "/" not in path:
             self._list(path, query.get("prefix", [""])[0])
         elif path not in self.store.objects:
@@ -97,8 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path).strip("/")
         conditional = self.headers.get("If-None-Match") == "*"
-        if self.odd.error:
-            self._refuse(*self.odd.error)
+        if self.error:
+            self._refuse(*self.error)
         elif conditional and self.odd.conditions == "refused":
             self._refuse(501, "NotImplemented")
         elif conditional and self.odd.conditions == "kept" and path in self.store.objects:
@@ -106,6 +144,26 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.store.objects[path] = data
             self._answer(b"", {"ETag": f'"{self._etag(path) or hashlib.sha256(data).hexdigest()}"'})
+
+    def do_DELETE(self) -> None:
+        self.store.headers.append(dict(self.headers))
+        if self.error:
+            self._refuse(*self.error)
+            return
+        self.store.objects.pop(unquote(urlsplit(self.path).path).strip("/"), None)
+        self._answer(b"", {}, HTTPStatus.NO_CONTENT)
+
+    def do_POST(self) -> None:
+        """Give a web identity its keys, as MinIO does at the store's own address (its AssumeRoleWithWebIdentity)."""
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        if form.get("Action") != ["AssumeRoleWithWebIdentity"]:
+            self._refuse(400, "NotImplemented")
+            return
+        keys = "".join(f"<{name}>{value}</{name}>" for name, value in given_keys(form["WebIdentityToken"][0]).items())
+        result = f"<AssumeRoleWithWebIdentityResult><Credentials>{keys}</Credentials></AssumeRoleWithWebIdentityResult>"
+        namespace = "https://sts.amazonaws.com/doc/2011-06-15/"
+        body = f'<AssumeRoleWithWebIdentityResponse xmlns="{namespace}">{result}</AssumeRoleWithWebIdentityResponse>'
+        self._answer(body.encode(), {"Content-Type": "application/xml"})
 
     def _list(self, bucket: str, prefix: str) -> None:
         keys = sorted(path.partition("/")[2] for path in self.store.objects if path.startswith(f"{bucket}/{prefix}"))
