@@ -5,6 +5,7 @@ identity, and on AWS itself the machine's role. A web identity asks for its keys
 them, unless AWS_ENDPOINT_URL_STS names another service.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 from components.core.errors import UserError
@@ -22,8 +23,10 @@ def session_for(access: Access) -> "boto3.Session":
     # Imported late: it takes a fifth of a second, and a server needs no store.
     import boto3
     import botocore.session
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
+    # It would print what is raised and told in a sentence anyway, as a traceback.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
     session = botocore.session.Session()
     if access.ca_bundle:  # also for the service that gives a web identity its keys
         session.set_config_variable("ca_bundle", str(access.ca_bundle))
@@ -31,11 +34,16 @@ def session_for(access: Access) -> "boto3.Session":
         if access.signed and access.endpoint:
             # Asking for the role of an AWS machine takes seconds where there is none, and means nothing to our store.
             session.get_component("credential_provider").remove("iam-role")
-        if access.signed and session.get_credentials() is None:
-            raise UserError(
-                f"No credentials for {access.location}; "
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-            )
-    except (BotoCoreError, OSError) as error:  # a profile that is not there, a token file that cannot be read
+        if access.signed:
+            found = session.get_credentials()
+            if found is None:
+                raise UserError(
+                    f"No credentials for {access.location}; "
+                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+                )
+            # An identity is changed for keys now: later each client would tell in its own way that it cannot be.
+            found.get_frozen_credentials()
+    # A profile that is not there, a token that cannot be read, a service that gives no keys for it.
+    except (BotoCoreError, ClientError, OSError) as error:
         raise UserError(f"The credentials for {access.location} cannot be read: {error}.") from error
     return boto3.Session(botocore_session=session, region_name=access.region)

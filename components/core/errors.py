@@ -18,7 +18,7 @@ class UserError(Exception):
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn a UserError (or a full disk, or a file that may not be used) in the block into one sentence and status 1.
+    """Turn a UserError (or a disk or a file that may not be used so) in the block into one sentence and status 1.
 
     The sentence also goes to the termination log, so that whoever started the step can show it.
     """
@@ -31,6 +31,8 @@ def reported() -> Iterator[None]:
             raise
         _end_with(f"User {os.getuid()} may not use {error.filename}; change its permissions, or run as its owner.")
     except OSError as error:
+        if error.errno == errno.EROFS:
+            _end_with(f"{error.filename or 'The disk'} can only be read; make it writable, or name another folder.")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" while writing {error.filename}" if error.filename else ""

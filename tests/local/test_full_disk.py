@@ -1,4 +1,4 @@
-"""A full disk, as a real file system of a few megabytes: one sentence, and nothing that a later run takes for whole."""
+"""A full disk and one that can only be read, as real small file systems: one sentence, and nothing half-written."""
 
 import os
 import subprocess
@@ -23,6 +23,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system takes root")
     yield tmp_path
     subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_disk_that_can_only_be_read_is_one_sentence(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", "run"],
+        cwd=ROOT,
+        env={**os.environ, "BIN_COUNTER_HOME": str(small_disk)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    store = small_disk / "store"
+    assert ended.stderr == f"error: {store} can only be read; make it writable, or name another folder.\n"
 
 
 def test_a_full_disk_ends_a_run_with_one_sentence_and_the_next_run_works(
