@@ -218,7 +218,7 @@ def test_a_profile_is_as_good_as_keys_in_the_environment(monkeypatch: pytest.Mon
     assert all("of-the-profile" in str(headers) for headers in odd.headers)
 
 
-def ask_with_every_client(odd):
+def ask_with_every_client(odd: OddStore) -> list[dict[str, str]]:
     store = open_store("s3://bucket")
     store.put("key", b"bytes")
     assert store.get("key") == b"bytes"
@@ -228,7 +228,7 @@ def ask_with_every_client(odd):
 
 
 @pytest.fixture
-def no_keys(monkeypatch, tmp_path):
+def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Only an identity of the surroundings is there, and a file with its token."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -237,7 +237,7 @@ def no_keys(monkeypatch, tmp_path):
 
 
 @pytest.fixture(params=["http", "https"])
-def odd(request, monkeypatch, tmp_path):
+def odd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[OddStore]:
     """A store with and without a private authority, which whatever gives keys is to be asked with too."""
     certificate = None
     if request.param == "https":
@@ -250,7 +250,9 @@ def odd(request, monkeypatch, tmp_path):
         yield store
 
 
-def test_a_web_identity_is_as_good_as_keys_in_the_environment(monkeypatch, no_keys, odd):
+def test_a_web_identity_is_as_good_as_keys_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, no_keys: Path, odd: OddStore
+) -> None:
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(no_keys))
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/bin-counter")
     seen = ask_with_every_client(odd)
@@ -260,7 +262,9 @@ def test_a_web_identity_is_as_good_as_keys_in_the_environment(monkeypatch, no_ke
         assert headers["x-amz-security-token"] == "session-of-workload"
 
 
-def test_a_pod_identity_is_as_good_as_keys_in_the_environment(monkeypatch, no_keys, odd):
+def test_a_pod_identity_is_as_good_as_keys_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, no_keys: Path, odd: OddStore
+) -> None:
     with pod_identity() as agent:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent)
         monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(no_keys))
@@ -272,7 +276,9 @@ def test_a_pod_identity_is_as_good_as_keys_in_the_environment(monkeypatch, no_ke
 
 
 @pytest.mark.parametrize("identity", ["web", "pod"])
-def test_an_identity_whose_keys_cannot_be_had_is_one_sentence(monkeypatch, no_keys, identity, tmp_path, caplog):
+def test_an_identity_whose_keys_cannot_be_had_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, no_keys: Path, identity: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:1")
     if identity == "web":
         monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "absent"))
