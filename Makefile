@@ -14,9 +14,12 @@ $(VENV)/ready: requirements/dev.txt requirements/uv.txt
 	@$(SYNC) --python $(BIN)/python requirements/dev.txt
 	@touch $@
 
+##@ Every day
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
+	@awk '/^##@ / { group = substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { if (group != "") { printf "%s%s\n", (shown++ ? "\n" : ""), group; group = "" } \
+	    target = $$0; sub(/:.*/, "", target); text = $$0; sub(/^[^#]*## /, "", text); printf "  %-16s %s\n", target, text }' $(MAKEFILE_LIST)
 
 # What was written behind `make`, in any case of letters. Nothing else counts: a SEED or FORCE of the environment does not.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
@@ -44,6 +47,7 @@ parameters: $(VENV)/ready ## every parameter: what it takes, its default, where 
 clean: ## remove everything a local run keeps: store, cache, results
 	@rm -rf .local build
 
+##@ Changing the code
 .PHONY: lint
 lint: $(VENV)/ready ## ruff (lint and format), import rules and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy

@@ -1,3 +1,4 @@
+##@ Which bins to recount
 # Which bins to recount. COST is that of a recount, VALUE what a wrong record costs, in one unit.
 SETTINGS += PHOTOS RECORDS BUDGET COST VALUE ERROR_RATE OUT FILE
 

@@ -1,3 +1,4 @@
+##@ Images and clusters
 # Images, compilation and runs on a cluster. TAG is immutable: the git revision of the code.
 SETTINGS += BASE_IMAGE UPDATES SOURCE_URL OVERLAY STORAGE_URI RUNTIME TO PUSH_FLAGS BUILD_FLAGS SIGN SIGN_FLAGS STEPS
 

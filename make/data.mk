@@ -1,3 +1,4 @@
+##@ Data and clean-up
 .PHONY: bench-data
 bench-data: $(VENV)/ready ## ingest, split and download against what people use instead; 15 minutes
 	@$(BIN)/python -m benchmarks.data

@@ -1,3 +1,4 @@
+##@ Versions
 # The model registry: on the store of this machine, or on AWS_ENDPOINT_URL where that is set.
 SETTINGS += VERSION TARGET
 export VERSION TARGET

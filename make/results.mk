@@ -1,3 +1,4 @@
+##@ Measurements
 .PHONY: bench-pipeline
 bench-pipeline: $(VENV)/ready ## time, memory and accuracy of `make pipeline`
 	@$(BIN)/python -m benchmarks.pipeline

@@ -1,3 +1,4 @@
+##@ The endpoint
 MODEL := .local/latest/model
 PORT := 8080
 IMAGE :=

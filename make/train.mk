@@ -1,3 +1,4 @@
+##@ Training
 .PHONY: bench-train bench-accuracy learning-curve tune
 bench-train: $(VENV)/ready ## training speed against what people use instead; 15 minutes on idle cores
 	@$(BIN)/python -m benchmarks.train
