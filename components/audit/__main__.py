@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from components.core.errors import UserError, reported
+from components.core.errors import reported
 
 
 def main() -> None:
@@ -27,14 +27,15 @@ def main() -> None:
         from components.audit.rank import Terms
         from components.audit.recounts import estimate, kept
         from components.core.store import open_store
+        from components.core.validation import number
 
         costs = given.cost or given.value
-        budget = _number("BUDGET", given.budget, 1, 1e9, whole=True) if given.budget else (None if costs else 200)
+        budget = number("BUDGET", given.budget, 1, 1e9, whole=True) if given.budget else (None if costs else 200)
         terms = Terms(
             budget=None if budget is None else int(budget),
-            recount_costs=_number("COST", given.cost or "1", 0, 1e12),
-            wrong_record_costs=_number("VALUE", given.value or "10", 0, 1e12),
-            error_rate=_number("ERROR_RATE", given.error_rate, 1e-6, 1 - 1e-6) if given.error_rate else None,
+            recount_costs=number("COST", given.cost or "1", 0, 1e12),
+            wrong_record_costs=number("VALUE", given.value or "10", 0, 1e12),
+            error_rate=number("ERROR_RATE", given.error_rate, 1e-6, 1 - 1e-6) if given.error_rate else None,
             seed=given.seed,
         )
         known = estimate(kept(open_store(given.recounts))) if given.recounts else None
@@ -46,17 +47,6 @@ def main() -> None:
             f"are expected to be wrong, and {len(found.listed) - len(ranked):,} at random.\n"
             f"Results in {given.out}: recount.csv, audit.html, audit.parquet, left_out.csv"
         )
-
-
-def _number(name: str, text: str, least: float, most: float, *, whole: bool = False) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most or (whole and not value.is_integer()):
-        kind = "a whole number from 1" if whole else f"a number from {least:g} to {most:g}"
-        raise UserError(f"{name}={text} cannot be used: it should be {kind}.")
-    return value
 
 
 if __name__ == "__main__":

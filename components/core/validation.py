@@ -1,8 +1,10 @@
-"""What pydantic says of bad values, as a part of a sentence."""
+"""What is said of bad values: pydantic's words as a part of a sentence, and numbers that come as text."""
 
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+
+from components.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,15 @@ def first_problem(error: ValidationError) -> Problem:
         value=first["input"],
         unknown=first["type"] == "extra_forbidden",
     )
+
+
+def number(name: str, text: str, least: float, most: float, *, whole: bool = False) -> float:
+    """The number that a variable of make was given as. Raises UserError for any other text, and outside the range."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most or (whole and not value.is_integer()):
+        kind = f"a whole number from {least:g}" if whole else f"a number from {least:g} to {most:g}"
+        raise UserError(f"{name}={text} cannot be used: it should be {kind}.")
+    return value

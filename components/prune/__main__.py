@@ -7,7 +7,8 @@ from pathlib import Path
 from components.core.errors import reported
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET
 
-DAYS = 30.0
+DAYS = 30
+MOST_DAYS = 36_500  # what a clock can count back to
 REMOVE_VARIABLE = "PRUNE_REMOVE"
 
 
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--models-uri", default=f"s3://{MODELS_BUCKET}", help="bucket of the versions, whose shards are kept"
     )
-    parser.add_argument("--days", type=float, default=DAYS, help=f"keep what was used in so many days ({DAYS:g})")
+    parser.add_argument("--days", default=str(DAYS), help=f"keep what was used in so many days ({DAYS})")
     parser.add_argument("--folder", type=Path, action="append", default=[], help="also what is old in this folder")
     parser.add_argument(
         "--remove",
@@ -30,17 +31,19 @@ def main() -> None:
     with reported():
         from components.core.registry import Registry
         from components.core.store import open_store
-        from components.prune.prune import find_folders, find_leftovers, remove
+        from components.core.validation import number
+        from components.prune.prune import FEWEST_DAYS, find_folders, find_leftovers, remove
 
+        days = number("DAYS", arguments.days, FEWEST_DAYS, MOST_DAYS)
         store = open_store(arguments.data_uri)
-        found = find_leftovers(store, Registry.open(arguments.models_uri), arguments.days)
-        found += find_folders(arguments.folder, arguments.days)
+        found = find_leftovers(store, Registry.open(arguments.models_uri), days)
+        found += find_folders(arguments.folder, days)
         for each in found:
             print(each)
         size = sum(each.size for each in found) / 1e9
-        total = f"{len(found):,} things, {size:.2f} GB, not used for {arguments.days:g} days"
+        total = f"{len(found):,} things, {size:.2f} GB, not used for {days:g} days"
         if not found:
-            print(f"Nothing to remove: all is of a version, or was used in the last {arguments.days:g} days.")
+            print(f"Nothing to remove: all is of a version, or was used in the last {days:g} days.")
         elif arguments.remove:
             remove(found, store)
             print(f"Removed: {total}.")

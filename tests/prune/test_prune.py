@@ -12,6 +12,7 @@ from components.core.pruned import times_pruned
 from components.core.registry import Registry
 from components.core.shards import Shard, ShardIndex
 from components.core.store import Store, open_store
+from components.prune.__main__ import main
 from components.prune.prune import find_folders, find_leftovers, remove
 from pipeline.local_store import RunningStore
 from tests.small_model import write_small_bundle
@@ -100,6 +101,17 @@ def test_what_belongs_together_goes_together_or_stays(place: Place) -> None:
 def test_what_runs_now_is_never_old(place: Place, days: float) -> None:
     with pytest.raises(UserError, match="give 2 or more"):
         find_leftovers(place.store, place.registry, days)
+
+
+@pytest.mark.parametrize("days", ["abc", "-1", "1e9", "nan", ""])
+def test_days_that_are_no_number_of_days_are_one_sentence(
+    days: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["prune", f"--days={days}", "--remove"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"error: DAYS={days} cannot be used: it should be a number from 2 to 36500.\n"
 
 
 def test_old_folders_of_this_machine_go_and_kfps_index_stays(place: Place, tmp_path: Path) -> None:
