@@ -6,7 +6,7 @@ import sys
 
 from components.core.errors import reported
 from pipeline.options import as_options
-from pipeline.parameters import TABLE, Door, parse_parameters
+from pipeline.parameters import TABLE, Door, override_rows, parse_parameters
 
 # Commands for a cluster: the module that knows the arguments and runs it, and what it does.
 CLUSTER_COMMANDS = {
@@ -81,4 +81,7 @@ def parameters_table(door: Door | None = None) -> str:
             lines.append(f"{', '.join(doors)}:")
         default = f"; default {row.default}" if row.default else ""
         lines.append(f"  {row.name:18} {row.meaning} ({row.takes}{default})")
+    if door is None:
+        lines.append("fields of OVERRIDES:")
+        lines += [f"  {name:18} {told}" for name, told in override_rows()]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ A model holds those of one kind; `make parameters` prints them, Makefile, comman
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,8 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from components.core import defaults
 from components.core.errors import UserError
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET
-from components.core.recipe import LARGEST_SIZE, MOST_EPOCHS, SMALLEST_SIZE, RecipeName
-from components.core.validation import first_problem
+from components.core.recipe import LARGEST_SIZE, MOST_EPOCHS, RECIPES, SMALLEST_SIZE, Recipe, RecipeName
+from components.core.validation import Problem, first_problem
 from pipeline import pool
 
 
@@ -49,18 +50,26 @@ class Parameters(_Kind):
     limit: int = Field(0, ge=0, description="use about this many bins, a seeded sample of id blocks; 0 is all")
     max_count: int = Field(defaults.MAX_COUNT, ge=2, le=20, description="count 1 to this many; other bins are `extra`")
     seed: int = Field(defaults.SEED, ge=0, lt=2**31, description="of every random choice")
-    validation_share: float = Field(defaults.VALIDATION_SHARE, description="share of the bins, or a number of them")
-    test_share: float = Field(defaults.TEST_SHARE, description="share of the bins, or a number of them")
+    validation_share: float = Field(
+        defaults.VALIDATION_SHARE, description="share of the bins (below 0.5), or a number of them"
+    )
+    test_share: float = Field(defaults.TEST_SHARE, description="share of the bins (below 0.5), or a number of them")
     file_lists: str = Field("", description="a list of ids in the original's JSON form, as a path or s3:// address")
     max_reject_share: float = Field(0.01, ge=0, le=1, description="the download fails above this share of rejects")
     recipe: RecipeName = Field("finetune", description="how to train")
-    epochs: int = Field(0, ge=0, le=MOST_EPOCHS, description="passes over the training bins")
+    epochs: int = Field(
+        0, ge=0, le=MOST_EPOCHS, description="passes over the training bins; 0 is the recipe's own number"
+    )
     image_size: int = Field(
-        0, description=f"side of the squashed photo in pixels, {SMALLEST_SIZE} to {LARGEST_SIZE}"
+        0, description=f"side of the squashed photo in pixels, {SMALLEST_SIZE} to {LARGEST_SIZE}; 0 is the recipe's own"
     )  # fmt: skip
-    backbone: str = Field("", description="a timm or torchvision model")
-    weights: str = Field("", description="the backbone's weights, as a path or s3:// address; random")
-    overrides: str = Field("{}", description="further fields of the recipe, as a JSON object")
+    backbone: str = Field("", description="a timm or torchvision model; the recipe's own if not given")
+    weights: str = Field(
+        "", description="the backbone's weights, as a path or s3:// address, or random; its usual ones if not given"
+    )
+    overrides: str = Field(
+        "{}", description='fields of the recipe that differ, such as {"batch_size": 16}; `make parameters` lists them'
+    )
     tune: bool = Field(False, description="try learning rates and batch sizes first, and train with the best")
     trials: int = Field(defaults.TRIALS, ge=1, le=100, description="number of trials with TUNE=true")
     margin: float = Field(0.0, ge=0, lt=1, description="accuracy that the gate asks for above the baseline's interval")
@@ -200,6 +209,9 @@ def _takes(schema: dict[str, Any]) -> str:
     words = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
     kind = words.get(schema["type"], "JSON")
     low, high = schema.get("minimum"), schema.get("maximum", schema.get("exclusiveMaximum"))
+    above = schema.get("exclusiveMinimum")
+    if low is None and above is not None:
+        return f"{kind}, above {above:,}" + (f" to {high:,}" if high is not None else "")
     if low is None:
         return kind
     bound = f" to {'' if 'maximum' in schema else 'below '}{high:,}" if high is not None else " or more"
@@ -207,6 +219,18 @@ def _takes(schema: dict[str, Any]) -> str:
 
 
 TABLE = {row.name.lower(): row for kind in KINDS for row in rows(kind)}
+_OF_A_TYPE = re.compile(r"valid (integer|number|boolean)|(greater|less) than")
+
+
+def override_rows() -> Iterator[tuple[str, str]]:
+    """The fields that only OVERRIDES may hold: what each takes, its value in every recipe, its meaning."""
+    properties = Recipe.model_json_schema()["properties"]
+    for name in sorted(properties.keys() - {"name", *Parameters.model_fields}):
+        values = {recipe: json.dumps(getattr(fields, name)).strip('"') for recipe, fields in RECIPES.items()}
+        own = " ".join(f"{recipe} {value}" for recipe, value in values.items())
+        default = own if len(set(values.values())) > 1 else f"default {values['finetune']}"
+        meaning = Recipe.model_fields[name].description
+        yield name, f"{_takes(properties[name])}; {default}" + (f": {meaning}" if meaning else "")
 
 
 def read_words(words: Sequence[str], door: Door) -> dict[str, str]:
@@ -239,7 +263,17 @@ def validated(kind: type[AnyKind], values: dict[str, Any]) -> AnyKind:
     except ValidationError as error:
         problem = first_problem(error)
         value = f"{problem.where.upper()}={problem.value}"
-        raise UserError(f"{value} cannot be used: {problem.message}.") from error
+        raise UserError(f"{value} cannot be used: {_in_our_words(problem)}.") from error
+
+
+def _in_our_words(problem: Problem) -> str:
+    """What the value should be; pydantic speaks of parsing, and tells one bound of two."""
+    if _OF_A_TYPE.search(problem.message) and problem.where in TABLE:
+        takes = TABLE[problem.where].takes
+        return f"it should be {'a ' if 'number' in takes else ''}{takes}"
+    if "pattern" in problem.message:
+        return "it should begin with s3://"
+    return "it should not be empty" if "at least 1 character" in problem.message else problem.message
 
 
 def parse_parameters(words: Sequence[str]) -> Parameters:

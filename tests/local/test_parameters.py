@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import UserError
+from components.core.recipe import Recipe
+from pipeline.cli import parameters_table
 from pipeline.compile import placement_from
 from pipeline.parameters import TABLE, ClusterParameters, Parameters, Sending, parse_parameters
 
@@ -23,22 +25,37 @@ ROOT = Path(__file__).parent.parent.parent
     [
         ("epochs", "'epochs' is not of the form NAME=value."),
         ("EPOCH=3", "There is no parameter EPOCH; did you mean EPOCHS?"),
-        ("EPOCHS=many", "EPOCHS=many cannot be used"),
-        ("EPOCHS=-1", "EPOCHS=-1 cannot be used"),
+        ("EPOCHS=many", "EPOCHS=many cannot be used: it should be a whole number, 0 to 10,000."),
+        ("EPOCHS=-1", "EPOCHS=-1 cannot be used: it should be a whole number, 0 to 10,000."),
+        ("FORCE=maybe", "FORCE=maybe cannot be used: it should be true or false."),
         ("RECIPE=cake", "it should be 'original', 'frozen' or 'finetune'"),
         ("IMAGE_SIZE=7", "it should be 0 or between 32 and 1024"),
         ("MAX_COUNT=1", "MAX_COUNT=1 cannot be used"),
         ("LIMIT=1.5", "LIMIT=1.5 cannot be used"),
         ("TEST_SHARE=0.9", "TEST_SHARE=0.9 cannot be used"),
         ("OVERRIDES=[1]", "it should be a JSON object"),
-        ("SOURCE=", "SOURCE= cannot be used"),
-        ("DATA_URI=gs://bucket", "DATA_URI=gs://bucket cannot be used"),
+        ("SOURCE=", "SOURCE= cannot be used: it should not be empty."),
+        ("DATA_URI=gs://bucket", "DATA_URI=gs://bucket cannot be used: it should begin with s3://."),
     ],
 )
 def test_a_bad_parameter_is_answered_with_one_sentence(word: str, sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)) as refused:
         parse_parameters([word])
     assert "\n" not in str(refused.value)
+
+
+def test_make_parameters_tells_choices_what_0_means_and_every_field_of_overrides() -> None:
+    lines = parameters_table().splitlines()
+    told = {words[0]: line for line in lines if (words := line.split())}
+    assert "original, frozen, finetune" in told["RECIPE"]
+    for name in ("LIMIT", "EPOCHS", "IMAGE_SIZE"):
+        assert "0 is " in told[name]
+    own = {"name", "epochs", "image_size", "backbone"}  # have a parameter each
+    assert set(Recipe.model_fields) - own == {
+        line.split()[0] for line in lines[lines.index("fields of OVERRIDES:") + 1 :]
+    }
+    assert "adadelta, sgd, adamw; original adadelta frozen adamw finetune adamw" in told["optimiser"]
+    assert "above 0 to 100" in told["learning_rate"]
 
 
 def test_names_are_taken_in_either_case() -> None:
