@@ -4,7 +4,8 @@
     python -m benchmarks.record --metrics 9 metrics.json     adds a run that evaluate has judged already
 
 Every run looked at its test blocks once. Errors are drawn as `components/evaluate/records.py` says; nothing of the true
-record reaches a judge. Rows are added to results/record.json and the tables to results/record.md.
+record reaches a judge. Rows are added to results/record.json and the tables to results/record.md, with what
+`python -m benchmarks.record_cost` measured.
 """
 
 import argparse
@@ -12,12 +13,13 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 from pydantic import BaseModel
 
 from benchmarks import accuracy
 from benchmarks.machine import machine
+from benchmarks.record_cost import COST_FILE, Cost
 from benchmarks.tables import RESULTS, markdown_table, told, write_results
 from components.core.metrics import Evaluation
 from components.core.record_metrics import (
@@ -34,6 +36,7 @@ from components.core.record_metrics import (
 from pipeline.local_store import HOME
 
 MIXTURE, ONE_UNIT = "mixture", "one unit"
+MOST_COST = 0.03
 
 
 class Row(BaseModel):
@@ -120,7 +123,7 @@ def goals(rows: Sequence[Row]) -> list[_Goal]:
             met=recounted <= 0.1,
         ),
     ]
-    return [*found, *_counting_goals(rows), *_set_goals(rows)]
+    return [*found, *_counting_goals(rows), *_set_goals(rows), *_cost_goal()]
 
 
 def _ratio(what: str, goal: str, spread: Spread, of: float, least: float) -> _Goal:
@@ -182,6 +185,21 @@ def _set_goals(rows: Sequence[Row]) -> list[_Goal]:
             )
         )
     return found
+
+
+def _cost_goal() -> list[_Goal]:
+    if not COST_FILE.exists():
+        return []
+    cost = Cost.model_validate_json(COST_FILE.read_bytes())
+    without, told = median(cost.without), median(cost.with_record)
+    return [
+        _Goal(
+            what="cost of a record in the endpoint",
+            goal="at most 3 % of requests/s",
+            result=f"{cost.cost:.1%}: {told:.0f}/s with a record, {without:.0f}/s without ({cost.day})",
+            met=cost.cost <= MOST_COST,
+        )
+    ]
 
 
 def _first(rows: Sequence[Row], kind: str, by: str) -> Spread:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import rankdata
 
 from components.core.intervals import Interval
 
@@ -167,5 +166,7 @@ def _auc(wrong: Flags, score: Array) -> float:
     positive, negative = int(wrong.sum()), int((~wrong).sum())
     if not positive or not negative:
         return 0.5
+    from scipy.stats import rankdata  # takes a second that those who only read figures need not wait for
+
     ranks = rankdata(score)[wrong].sum()
     return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
