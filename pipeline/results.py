@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +166,9 @@ def copy_photos(folder: Path, source: PreparedSource) -> list[Path]:
     store = open_store(Source.parse(source.uri).photo_bucket())
     names = {photo.image_id: photo.file for photo in source.photos}
     (folder / "photos").mkdir()
-    places = [Path("photos") / Path(names.get(image_id, f"{image_id}.jpg")).name for image_id in chosen]
+    own = {image_id: Path(names.get(image_id, f"{image_id}.jpg")).name for image_id in chosen}
+    shared = {name for name, number in Counter(own.values()).items() if number > 1}  # in two sub-folders
+    places = [Path("photos") / (f"{image_id}-{name}" if name in shared else name) for image_id, name in own.items()]
     for image_id, place in zip(chosen, places, strict=True):
         (folder / place).write_bytes(store.get(image_key(image_id)))
     return places
