@@ -22,7 +22,9 @@ from pydantic import BaseModel
 from benchmarks.machine import machine
 from benchmarks.tables import RESULTS, markdown_table, write_results
 from components.core.bundle import read_bundle
+from components.core.errors import reported
 from components.core.metrics import Evaluation
+from components.core.validation import number
 from pipeline.local_store import HOME
 
 ROOT = Path(__file__).parent.parent
@@ -133,15 +135,17 @@ def main() -> None:
     parser.add_argument("--recipe", default="finetune")
     parser.add_argument("--overrides", default="{}", help="JSON of recipe fields")
     parser.add_argument("--epochs", type=int, default=0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", nargs="+", default=["1", "2", "3"])
     parser.add_argument("--name", default="", help="of the rows; default: the recipe's")
     parser.add_argument("--home", type=Path, default=HOME / "accuracy", help="where the runs keep their state")
     given = parser.parse_args()
+    with reported():
+        seeds = [int(number("SEEDS", seed, 0, 2**31 - 1, whole=True)) for seed in given.seeds]
     assignments = [f"SOURCE={given.source}", f"RECIPE={given.recipe}", f"OVERRIDES={given.overrides}"]
     assignments += [f"EPOCHS={given.epochs}"]
     path = RESULTS / "seeds.json"
     rows = [Row.model_validate(row) for row in json.loads(path.read_text())] if path.exists() else []
-    for seed in given.seeds:
+    for seed in seeds:
         row = run(given.name or f"`{given.recipe}`", assignments, seed, given.home.resolve())
         rows = [old for old in rows if (old.name, old.seed) != (row.name, row.seed)] + [row]
         rows.sort(key=lambda one: (one.name, one.seed))

@@ -11,4 +11,4 @@ LOCAL := $(or $(BIN_COUNTER_HOME),.local)
 prune: $(VENV)/ready ## tell what no version and no run of the last 30 days refers to; `make prune DAYS=60`, REMOVE=1 removes it
 	@$(BIN)/python -m pipeline.with_store $(BIN)/python -m components.prune $(call option,--days,DAYS) \
 	  $(if $(AWS_ENDPOINT_URL),,$(foreach part,cache/pixels cache/features kfp,--folder "$(LOCAL)/$(part)")) \
-	  $(if $(filter 1,$(REMOVE)),--remove)
+	  $(call option,--remove,REMOVE)

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (step, back, models, fetch, export):
         command.add_argument("--models-uri", default=f"s3://{MODELS_BUCKET}", help="bucket of the model versions")
     for command in (step, back):
-        command.add_argument("--target", choices=["local", "kserve"], default="local", help="where it is to run")
+        command.add_argument("--target", default="local", help="where it is to run: local or kserve")
         command.add_argument("--options", default="{}", help="options of the target, as a JSON object")
     return parser
 

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from components.core.errors import reported
+from components.core.errors import UserError, reported
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET
 
 DAYS = 30
@@ -23,9 +23,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, action="append", default=[], help="also what is old in this folder")
     parser.add_argument(
         "--remove",
-        action="store_true",
-        default=os.environ.get(REMOVE_VARIABLE) == "1",
-        help=f"remove it, not only tell; also by {REMOVE_VARIABLE}=1",
+        nargs="?",
+        const="1",
+        default=os.environ.get(REMOVE_VARIABLE, ""),
+        help=f"1: remove it, not only tell; also by {REMOVE_VARIABLE}=1",
     )
     arguments = parser.parse_args()
     with reported():
@@ -35,6 +36,8 @@ def main() -> None:
         from components.prune.prune import FEWEST_DAYS, find_folders, find_leftovers, remove
 
         days = number("DAYS", arguments.days, FEWEST_DAYS, MOST_DAYS)
+        if arguments.remove not in ("", "0", "1"):
+            raise UserError(f"REMOVE={arguments.remove} cannot be used: it should be 0 or 1.")
         store = open_store(arguments.data_uri)
         found = find_leftovers(store, Registry.open(arguments.models_uri), days)
         found += find_folders(arguments.folder, days)
@@ -44,7 +47,7 @@ def main() -> None:
         total = f"{len(found):,} things, {size:.2f} GB, not used for {days:g} days"
         if not found:
             print(f"Nothing to remove: all is of a version, or was used in the last {days:g} days.")
-        elif arguments.remove:
+        elif arguments.remove == "1":
             remove(found, store)
             print(f"Removed: {total}.")
         else:

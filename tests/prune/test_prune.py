@@ -24,7 +24,8 @@ class Place:
     def __init__(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.data_uri = f"s3://bin-counter/{name}"
         self.store = open_store(self.data_uri)
-        self.registry = Registry.open(f"s3://models/{name}")
+        self.models_uri = f"s3://models/{name}"
+        self.registry = Registry.open(self.models_uri)
         self.ahead = timedelta()
         clock = Store.now
         monkeypatch.setattr(Store, "now", lambda store: clock(store) + self.ahead)
@@ -112,6 +113,36 @@ def test_days_that_are_no_number_of_days_are_one_sentence(
         main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == f"error: DAYS={days} cannot be used: it should be a number from 2 to 36500.\n"
+
+
+def test_a_remove_that_is_neither_0_nor_1_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["prune", "--remove", "yes"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == "error: REMOVE=yes cannot be used: it should be 0 or 1.\n"
+
+
+def test_remove_is_what_make_and_the_cron_job_say(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.ahead = timedelta(days=31)
+    uris = [f"--data-uri={place.data_uri}", f"--models-uri={place.models_uri}"]
+    for words, said in (
+        ([], "Would be removed"),
+        (["--remove", "0"], "Would be removed"),
+        (["--remove", "1"], "Removed:"),
+    ):
+        place.store.put(f"{STATE_PREFIX}ingest_metadata/f/part-1", b"1")
+        monkeypatch.setattr("sys.argv", ["prune", *uris, *words])
+        main()
+        assert said in capsys.readouterr().out
+    place.store.put(f"{STATE_PREFIX}ingest_metadata/f/part-1", b"1")
+    monkeypatch.setenv("PRUNE_REMOVE", "1")
+    monkeypatch.setattr("sys.argv", ["prune", *uris])
+    main()
+    assert "Removed:" in capsys.readouterr().out
 
 
 def test_old_folders_of_this_machine_go_and_kfps_index_stays(place: Place, tmp_path: Path) -> None:
