@@ -48,6 +48,7 @@ class Row(BaseModel):
     model_version: str
     accuracy: float
     records: RecordFigures
+    note: str = ""  # on where the run comes from, for those who read the table
 
 
 class _Goal(BaseModel):
@@ -59,7 +60,7 @@ class _Goal(BaseModel):
     met: bool
 
 
-def row_of(seed: int, metrics: Path) -> Row:
+def row_of(seed: int, metrics: Path, note: str = "") -> Row:
     """A row from metrics.json. Raises SystemExit for a model that knows nothing of records."""
     evaluation = Evaluation.model_validate_json(metrics.read_bytes())
     if evaluation.records is None:
@@ -71,6 +72,7 @@ def row_of(seed: int, metrics: Path) -> Row:
         model_version=evaluation.model_version,
         accuracy=evaluation.accuracy,
         records=evaluation.records,
+        note=note,
     )
 
 
@@ -86,6 +88,7 @@ def table(rows: Sequence[Row]) -> list[str]:
         f"{first.draws} times; records beyond the",
         f"range ({first.kinds[0].unjudged:,.0f} on average) come last and stand in every share. In brackets: 95 % over "
         "draws and resampled blocks.",
+        *(f"Seed {row.seed}: {row.note}" for row in rows if row.note),
         "",
         *markdown_table(
             ("goal", "asked for", "measured", ""), [(g.what, g.goal, g.result, told(g.met)) for g in goals(rows)]
@@ -260,6 +263,7 @@ def main() -> None:
     parser.add_argument("--source", default=accuracy.SAMPLE, help="a folder of real bins")
     parser.add_argument("--seeds", type=int, nargs="*", default=[])
     parser.add_argument("--metrics", nargs=2, metavar=("SEED", "FILE"), help="a run that was judged already")
+    parser.add_argument("--note", default="", help="on where the run of --metrics comes from, a sentence")
     parser.add_argument("--home", type=Path, default=HOME / "accuracy", help="where the runs keep their state")
     given = parser.parse_args()
     path = RESULTS / "record.json"
@@ -269,7 +273,9 @@ def main() -> None:
         accuracy.run("finetune", [f"SOURCE={given.source}", "RECIPE=finetune"], seed, given.home.resolve())
         judged.append((seed, given.home.resolve() / "latest" / "metrics.json"))
     for seed, metrics in judged:
-        rows = sorted([*(old for old in rows if old.seed != seed), row_of(seed, metrics)], key=lambda row: row.seed)
+        rows = sorted(
+            [*(old for old in rows if old.seed != seed), row_of(seed, metrics, given.note)], key=lambda row: row.seed
+        )
         write_results("record", [row.model_dump(mode="json") for row in rows], table(rows))
 
 

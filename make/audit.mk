@@ -5,7 +5,7 @@ SETTINGS += PHOTOS RECORDS BUDGET COST VALUE ERROR_RATE OUT FILE
 .PHONY: audit
 audit: $(VENV)/ready ## which bins to recount: PHOTOS=<folder or s3://…> RECORDS=<table>; BUDGET=200, or COST=1 VALUE=10; VERSION, MODEL, OUT
 	@$(BIN)/python -m pipeline.audit $(call option,--photos,PHOTOS) $(call option,--records,RECORDS) \
-	  $(call option,--version,VERSION) $(if $(filter MODEL,$(NAMES)),--model "$$MODEL") $(call option,--budget,BUDGET) \
+	  $(call option,--version,VERSION) $(call option,--model,MODEL) $(call option,--budget,BUDGET) \
 	  $(call option,--cost,COST) $(call option,--value,VALUE) $(call option,--error-rate,ERROR_RATE) $(call option,--out,OUT)
 
 .PHONY: recounts

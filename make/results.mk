@@ -4,7 +4,7 @@ bench-pipeline: $(VENV)/ready ## time, memory and accuracy of `make pipeline`
 	@$(BIN)/python -m benchmarks.pipeline
 
 # The tables in the order of a reader's questions: does it work, how well, how fast, at which size, on a cluster.
-RESULT_TABLES := $(wildcard $(addprefix benchmarks/results/,pipeline.md seeds.md record.md accuracy.md train.md serve.md attack.md data.md cluster.md))
+RESULT_TABLES := $(wildcard $(addprefix benchmarks/results/,pipeline.md seeds.md record.md audit.md accuracy.md train.md serve.md attack.md data.md cluster.md))
 
 .PHONY: results
 results: ## put the tables of the benchmarks together in benchmarks/RESULTS.md
@@ -16,3 +16,7 @@ results: ## put the tables of the benchmarks together in benchmarks/RESULTS.md
 .PHONY: bench-record
 bench-record: $(VENV)/ready ## whether wrong records are found, on seeds 9, 10 and 11 of the real sample
 	@$(BIN)/python -m benchmarks.record
+
+.PHONY: bench-audit
+bench-audit: $(VENV)/ready ## how many wrong records an audit of drawn bins finds, by the model of the last run; MODEL
+	@$(BIN)/python -m benchmarks.audit --model "$$MODEL"

@@ -1,6 +1,5 @@
 """`make check SOURCE=<folder>`: what a folder holds, whether it is enough, and what is passed over, before a run."""
 
-import csv
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from components.core.errors import UserError
@@ -17,6 +17,7 @@ from components.core.layout import METADATA_PREFIX
 from components.core.pixels import ImageRejected, read_image_file, squash
 from components.core.place import is_address
 from components.core.records import RECORDS_SCHEMA, SUBSETS, Record, TableWriter, read_splits
+from components.core.spreadsheets import write_csv
 from pipeline.local_store import HOME
 from pipeline.parameters import Parameters
 from pipeline.source.fill import GENERATED, open_folder
@@ -155,8 +156,6 @@ def _split(records: list[Record], parameters: Parameters) -> None:
 
 def _write(path: Path, good: list[Checked], bad: list[tuple[str, str]], passed_over: list[tuple[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["file", "id", "count", "verdict"])
-        rows.writerows([one.name, one.record.image_id, one.record.quantity, "used"] for one in good)
-        rows.writerows([name, "", "", why] for name, why in [*bad, *passed_over])
+    used = ((one.name, one.record.image_id, one.record.quantity, "used") for one in good)
+    others = ((name, "", "", why) for name, why in [*bad, *passed_over])
+    write_csv(path, ("file", "id", "count", "verdict"), chain(used, others))

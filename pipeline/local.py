@@ -26,7 +26,7 @@ from pipeline.local_store import HOME, local_store
 from pipeline.parameters import Parameters
 from pipeline.results import collect_results, print_summary
 from pipeline.source import prepare_source
-from pipeline.watch import watched
+from pipeline.watch import end_processes, watched
 
 REPOSITORY = Path(__file__).parent.parent
 # Only these belong to the public face of a run that the launcher itself uses; the rest goes to the DAG as it is.
@@ -127,13 +127,7 @@ def _no_process_left() -> Iterator[None]:
         yield
     finally:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        children = psutil.Process().children(recursive=True)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
-        for child in psutil.wait_procs(children, timeout=GRACE_SECONDS)[1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        end_processes(psutil.Process().children(recursive=True), GRACE_SECONDS)
         signal.signal(signal.SIGINT, before)
 
 

@@ -13,6 +13,7 @@ from components.core.errors import UserError, reported
 from components.core.layout import MODEL_NAME
 from components.core.photo_names import PHOTO_SUFFIXES
 from components.core.posterior import RECOUNT_FROM
+from components.core.validation import number
 from pipeline.serve import check_port
 
 _SECONDS = 60.0
@@ -28,20 +29,19 @@ def main() -> None:
     given = parser.parse_args()
     with reported():
         check_port("PORT", given.port)
-        if given.quantity and not (given.quantity.isascii() and given.quantity.isdigit()):
-            raise UserError(f"QUANTITY={given.quantity} cannot be used: it should be a whole number from 0.")
+        quantity = None if not given.quantity else int(number("QUANTITY", given.quantity, 0, 1e9, whole=True))
         if given.json not in ("", "0", "1"):
             raise UserError(f"JSON={given.json} cannot be used: it should be 0 or 1.")
         refused = 0
         photos = photos_of(given.image)
         width = max(len(name) for name, _ in photos)
         for name, path in photos:
-            answer = ask(path, given.port, given.quantity)
+            answer = ask(path, given.port, quantity)
             refused += "error" in answer
             if given.json == "1":
                 print(json.dumps({"file": name, **answer}, ensure_ascii=False), flush=True)
             else:
-                print(f"{name:{width}}  {in_words(answer, given.quantity)}", flush=True)
+                print(f"{name:{width}}  {in_words(answer, quantity)}", flush=True)
         if refused:
             sys.exit(1)
 
@@ -61,7 +61,7 @@ def photos_of(image: str) -> list[tuple[str, Path]]:
     return [(one.relative_to(path).as_posix(), one) for one in found]
 
 
-def ask(path: Path, port: str, quantity: str) -> dict[str, Any]:
+def ask(path: Path, port: str, quantity: int | None) -> dict[str, Any]:
     """The endpoint's answer to a photo, or its error. Raises UserError where none listens, or something else does."""
     url = f"http://127.0.0.1:{port}/v1/models/{MODEL_NAME}:predict"
     try:
@@ -73,7 +73,7 @@ def ask(path: Path, port: str, quantity: str) -> dict[str, Any]:
             reply = client.post(
                 url,
                 content=data,
-                params={"recorded_quantity": quantity} if quantity else None,
+                params=None if quantity is None else {"recorded_quantity": quantity},
                 headers={"Content-Type": "application/octet-stream"},
             )
             content = reply.json()
@@ -90,11 +90,11 @@ def ask(path: Path, port: str, quantity: str) -> dict[str, Any]:
     raise UserError(f"What answers on port {port} is no endpoint of this project; is another program there?")
 
 
-def in_words(answer: Mapping[str, Any], quantity: str = "") -> str:
+def in_words(answer: Mapping[str, Any], quantity: int | None = None) -> str:
     """An answer as a line for people: the count, or that the bin is likelier empty or fuller than what is counted."""
     if "error" in answer:
         return f"refused: {answer['error']}"
-    return " · ".join([*_counted(answer), *([_of_record(answer, quantity)] if quantity else [])])
+    return " · ".join([*_counted(answer), *([] if quantity is None else [_of_record(answer, quantity)])])
 
 
 def _counted(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -111,18 +111,18 @@ def _counted(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"empty or more than {most} {_percent(outside)}"
 
 
-def _of_record(answer: Mapping[str, Any], quantity: str) -> str:
-    most, wrong = len(answer["scores"]), answer["mismatch_probability"]
+def _of_record(answer: Mapping[str, Any], quantity: int) -> str:
+    most, wrong = len(answer["scores"]), answer.get("mismatch_probability")
     if wrong is None:
-        if answer["photo_mismatch"] is None:
-            return f"whether the record of {_items(int(quantity))} is right cannot be told"
+        if answer.get("photo_mismatch") is None:
+            return f"whether the record of {_items(quantity)} is right cannot be told"
         share = _percent(answer["photo_mismatch"])
-        return f"by the photo alone the record of {_items(int(quantity))} is wrong with {share}"
+        return f"by the photo alone the record of {_items(quantity)} is wrong with {share}"
     told = f"by photo and recorded quantity it is wrong with {_percent(wrong)}"
     if wrong < RECOUNT_FROM:
         return f"agrees with the record: {told}"
-    likeliest = f"more than {most}" if answer["likeliest_count"] is None else answer["likeliest_count"]
-    if likeliest == int(quantity):
+    likeliest = f"more than {most}" if answer.get("likeliest_count") is None else answer["likeliest_count"]
+    if likeliest == quantity:
         return f"recount: no count is likelier than the recorded {quantity}, but {told}"
     return f"recount: {likeliest} is likelier, {quantity} is recorded; {told}"
 

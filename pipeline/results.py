@@ -16,6 +16,7 @@ from kfp import dsl
 
 from components.core.layout import image_key, metadata_key
 from components.core.source import Source
+from components.core.spreadsheets import write_csv
 from components.core.store import open_store
 from components.core.verdict import Verdict
 from pipeline.source import PreparedSource
@@ -59,14 +60,19 @@ def collect_results(outputs: dict[str, object], home: Path, source: PreparedSour
         shutil.copyfile(_path(outputs[output]), fresh / name)
     shutil.copytree(_path(outputs["bundle"]), fresh / "model")
     rejects = collect_rejects({name: _path(outputs[name]) for name in (*REJECTS, "split_lists")})
-    with_names(rejects, source).to_csv(fresh / "rejects.csv", index=False)
+    _write_table(fresh / "rejects.csv", with_names(rejects, source))
     if source.photos:
-        table_of_bins(fresh, _path(outputs["split_lists"]), source).to_csv(fresh / "bins.csv", index=False)
+        _write_table(fresh / "bins.csv", table_of_bins(fresh, _path(outputs["split_lists"]), source))
     photos = copy_photos(fresh, source)
     fresh.rename(folder)
     _point_latest(home, folder)
     remove_old_runs(home)
     return Results(folder, Verdict.read(folder / "verdict.json"), len(rejects), photos)
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    cells = table.astype(object).where(table.notna(), "")
+    write_csv(path, list(table.columns), cells.itertuples(index=False, name=None))
 
 
 def collect_rejects(outputs: Mapping[str, Path]) -> pd.DataFrame:

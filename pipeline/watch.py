@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psutil
@@ -35,11 +35,15 @@ def watched() -> Iterator[None]:
 
 def end_marked(mark: str) -> None:
     """End every process that carries the mark, apart from this one."""
-    marked = [process for process in psutil.process_iter() if _carries(process, mark)]
-    for process in marked:
+    end_processes([process for process in psutil.process_iter() if _carries(process, mark)], GRACE_SECONDS)
+
+
+def end_processes(processes: Sequence[psutil.Process], grace_seconds: float) -> None:
+    """Ask processes to end, and kill those that are still there after `grace_seconds`."""
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    for process in psutil.wait_procs(marked, timeout=GRACE_SECONDS)[1]:
+    for process in psutil.wait_procs(processes, timeout=grace_seconds)[1]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 

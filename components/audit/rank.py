@@ -49,11 +49,7 @@ def judge(model: RecordModel, records: Sequence[BinRecord], seen: pd.DataFrame, 
     rows = np.flatnonzero(inside)
     posterior = np.full_like(classes, np.nan)
     if len(rows):
-        chosen = [records[place] for place in rows.tolist()]
-        believed = model.given_records(chosen, terms.error_rate)
-        listed = np.array([record.products is not None and model.judge is not None for record in chosen])
-        for flags, gamma in ((listed, model.gamma), (~listed, 1.0)):
-            posterior[rows[flags]] = model.combine(classes[rows[flags]], believed[flags], gamma)
+        posterior[rows] = model.posterior(classes[rows], [records[row] for row in rows.tolist()], terms.error_rate)
     probability = np.full(len(seen), np.nan)
     photo_mismatch = np.full(len(seen), np.nan)
     probability[rows] = 1 - posterior[rows, recorded[rows]]

@@ -155,10 +155,13 @@ def keep(store: Store, recounts: Sequence[Recount], now: datetime) -> str:
 
 
 def kept(store: Store) -> Iterator[list[Recount]]:
-    """All lists of recounts in the bucket, the first that came first."""
+    """All lists of recounts in the bucket, the first that came first. Raises UserError for one that is none."""
     lists = []
     for info in store.list(RECOUNTS_PREFIX):
-        rows = pq.read_table(io.BytesIO(store.get(info.key)), schema=_SCHEMA).to_pylist()
+        try:
+            rows = pq.read_table(io.BytesIO(store.get(info.key)), schema=_SCHEMA).to_pylist()
+        except pa.ArrowException as error:
+            raise UserError(f"{info.key} in {store.location} holds no recounts that can be read; remove it.") from error
         lists.append((min((row["kept_at"] for row in rows), default=""), info.key, rows))
     for _, _, rows in sorted(lists, key=lambda one: one[:2]):
         yield [Recount(**{name: row[name] for name in row if name != "kept_at"}) for row in rows]

@@ -9,6 +9,7 @@ hold anyway. p(c | R) says how records go wrong: a share ε of them does, in the
 products are listed, a small network that read such records judges this one; else a table does, by the quantity alone.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +35,7 @@ _TINY = 1e-12
 
 def product_features(products: Sequence[Product]) -> Array:
     """What a list of products says without their quantities: how many, how large, how heavy."""
-    volumes = np.array([np.prod(one.sides) if one.sides else np.nan for one in products], np.float64)
+    volumes = _volumes(products)
     longest = np.array([one.sides[2] if one.sides else np.nan for one in products], np.float64)
     weights = np.array([np.nan if one.weight is None else one.weight for one in products], np.float64)
     number = len(products)
@@ -51,7 +52,7 @@ def record_features(record: BinRecord) -> Array:
     """What a whole record says: its products, and how its quantity is spread over them."""
     products = record.products or ()
     quantities = np.array([one.quantity for one in products], np.float64)
-    volumes = np.array([np.prod(one.sides) if one.sides else np.nan for one in products], np.float64)
+    volumes = _volumes(products)
     several = quantities > 1
     spread = [
         record.quantity,
@@ -65,6 +66,10 @@ def record_features(record: BinRecord) -> Array:
     return np.concatenate(
         [product_features(products), spread, _summary(volumes * quantities), _summary(volumes[several])]
     )
+
+
+def _volumes(products: Sequence[Product]) -> Array:
+    return np.array([math.prod(one.sides) if one.sides else math.nan for one in products], np.float64)
 
 
 def _summary(values: Array) -> Array:
@@ -109,18 +114,15 @@ def _arrays(network: Perceptron) -> tuple[Array, ...]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What photo and record say together. `classes` are the probabilities of 0, 1…K and more.
+    """What photo and record say together of one bin.
 
-    `mismatch` is the probability that the bin does not hold the recorded quantity, `photo_mismatch` the same by the
-    photo alone; all are None for a quantity beyond K, of which the model knows only that it is "more". `likeliest` is
-    None too where that is "more". `by_products` tells whether listed products were looked at.
+    `mismatch` is the probability that it does not hold the recorded quantity, and `likeliest` the count it likeliest
+    holds. Both are None for a quantity beyond K, of which the model knows only that it is "more"; `likeliest` also
+    where that is "more".
     """
 
-    classes: tuple[float, ...]
     mismatch: float | None
-    photo_mismatch: float | None
     likeliest: int | None
-    by_products: bool
 
 
 class RecordModel(Stored):
@@ -148,20 +150,17 @@ class RecordModel(Stored):
 
         `error_rate` is ε, the learned one if None.
         """
-        outside = record.quantity > self.max_count
-        by_products = record.products is not None and self.judge is not None and not outside
-        if outside:
-            return Judgement(tuple(photo), None, None, None, by_products=False)
-        believed = self.given_record(record, error_rate)
-        classes = self.combine(photo, believed, self.gamma if by_products else 1.0)
+        if record.quantity > self.max_count:
+            return Judgement(None, None)
+        classes = self.posterior(photo[None], [record], error_rate)[0]
         likeliest = int(classes.argmax())
-        return Judgement(
-            tuple(classes),
-            float(1 - classes[record.quantity]),
-            float(1 - photo[record.quantity]),
-            likeliest if likeliest <= self.max_count else None,
-            by_products,
-        )
+        return Judgement(float(1 - classes[record.quantity]), likeliest if likeliest <= self.max_count else None)
+
+    def posterior(self, photo: Array, records: Sequence[BinRecord], error_rate: float | None = None) -> Array:
+        """p(c | x, R) of N bins with quantities of 0…K, N×(K+2): `photo` N×(K+2) is what the photos say."""
+        listed = [record.products is not None and self.judge is not None for record in records]
+        gamma = np.where(listed, self.gamma, 1.0)[:, None]
+        return self.combine(photo, self.given_records(records, error_rate), gamma)
 
     def given_record(self, record: BinRecord, error_rate: float | None = None) -> Array:
         """p(c | R) of a record with a quantity of 0…K, K+2 probabilities; ε is the learned one if None."""
@@ -187,8 +186,8 @@ class RecordModel(Stored):
         scores = np.log(np.array(self.prior) + _TINY)
         return _softmax(scores if self.lists is None else scores + self.lists(product_features(products)[None])[0])
 
-    def combine(self, photo: Array, believed: Array, gamma: float) -> Array:
-        """[p(c | x) / π(c)]^gamma · p(c | …), normalised; rows of K+2 probabilities."""
+    def combine(self, photo: Array, believed: Array, gamma: float | Array) -> Array:
+        """[p(c | x) / π(c)]^gamma · p(c | …), normalised; rows of K+2 probabilities, gamma for all or N×1."""
         ratio = np.log(np.maximum(photo, _TINY)) - np.log(np.maximum(np.array(self.prior), _TINY))
         return _softmax(gamma * ratio + np.log(np.maximum(believed, _TINY)))
 

@@ -45,15 +45,18 @@ class Prediction:
     @property
     def classes(self) -> NDArray[np.float64] | None:
         """Probabilities of 0, 1…max_count and more, float64 N×(max_count + 2); None where the graph gives not all."""
-        if self.empty_and_more is None:
-            return None
-        empty, more = self.empty_and_more.astype(np.float64).T[:, :, None]
-        return np.hstack([empty, (1 - empty - more) * self.scores, more])
+        return None if self.empty_and_more is None else all_classes(self.scores, self.empty_and_more)
 
     @property
     def expected_counts(self) -> NDArray[np.float64]:
         """Mean of the count under the scores, N floats in 1…max_count."""
         return self.scores.astype(np.float64) @ np.arange(1, self.scores.shape[1] + 1)
+
+
+def all_classes(scores: Array, empty_and_more: Array) -> NDArray[np.float64]:
+    """Probabilities of 0, 1…K and more, N×(K+2): of N×K scores, given 1…K, and N×2 of what lies outside."""
+    empty, more = empty_and_more.astype(np.float64).T[:, :, None]
+    return np.hstack([empty, (1 - empty - more) * scores, more])
 
 
 class OnnxFunction(Protocol):

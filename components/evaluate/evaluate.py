@@ -15,7 +15,7 @@ from components.core.posterior import read_record_model
 from components.core.predictions import PredictedBatch, held_out_bins, predict_bins, stack_scores, write_predictions
 from components.core.record_metrics import RecordFigures
 from components.core.records import block_of, read_splits
-from components.core.runtime import open_runtime
+from components.core.runtime import all_classes, open_runtime
 from components.core.shards import ShardIndex
 from components.evaluate.examples import Examples
 from components.evaluate.occlusion import look_at
@@ -92,8 +92,7 @@ def _judge_records(
         return None
     lists = product_lists.loc[predictions["image_id"]]
     records = list(map(BinRecord.decode, predictions["quantity"].tolist(), lists))
-    scores, outside = stack_scores(predictions), predictions[["empty", "more"]].to_numpy(np.float64)
-    photo = np.hstack([outside[:, :1], (1 - outside.sum(axis=1, keepdims=True)) * scores, outside[:, 1:]])
+    photo = all_classes(stack_scores(predictions), predictions[["empty", "more"]].to_numpy(np.float64))
     blocks, _ = pd.factorize(predictions["image_id"].map(block_of))
     return judge_records(model, HeldOut(records, photo, blocks.astype(np.int64)), seed)
 

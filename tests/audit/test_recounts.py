@@ -69,6 +69,14 @@ def test_recounts_are_kept_for_good_and_once(store_environment: RunningStore) ->
     assert list(kept(store)) == [first, second]
 
 
+def test_what_somebody_else_put_there_is_one_sentence(store_environment: RunningStore) -> None:
+    store = open_store("s3://bin-counter")
+    store.put("recounts/notes.parquet", b"three bins were empty")
+    with pytest.raises(UserError, match=r"recounts/notes\.parquet .* holds no recounts that can be read; remove"):
+        list(kept(store))
+    store.delete("recounts/notes.parquet")
+
+
 def test_ranked_recounts_alone_say_nothing_of_all_records() -> None:
     assert estimate([[Recount("a.jpg", 3, 2, "ranked", 1.0, 0.9)]]) is None
 

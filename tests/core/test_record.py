@@ -120,12 +120,12 @@ def test_the_more_records_are_wrong_the_less_one_is_believed(
     assert few.mismatch is not None
     assert many.mismatch is not None
     assert few.mismatch <= many.mismatch + 1e-9
-    assert sum(few.classes) == pytest.approx(1)
+    assert MODEL.posterior(probabilities[None], [BinRecord(quantity)]).sum() == pytest.approx(1)
 
 
 def test_of_a_quantity_beyond_what_is_counted_the_model_knows_nothing() -> None:
     judged = MODEL.judged(even(), BinRecord(4))
-    assert (judged.mismatch, judged.photo_mismatch) == (None, None)
+    assert (judged.mismatch, judged.likeliest) == (None, None)
 
 
 @given(products=PRODUCTS)

@@ -42,7 +42,7 @@ def test_it_tells_what_is_used_what_is_not_and_the_split(
     assert "its verdict will be weak" in told
     assert "6      20" in told
     assert "the split: train" in told
-    with (tmp_path / "check.csv").open() as file:
+    with (tmp_path / "check.csv").open(encoding="utf-8-sig") as file:
         verdicts = {row["file"]: row["verdict"] for row in csv.DictReader(file)}
     assert len(verdicts) == 122
     assert verdicts["IMG_0000.JPG"] == "used"

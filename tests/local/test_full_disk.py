@@ -25,16 +25,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_disk_that_can_only_be_read_is_one_sentence(small_disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    ended = subprocess.run(
+def run_on(home: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [sys.executable, "-m", "pipeline", "run"],
         cwd=ROOT,
-        env={**os.environ, "BIN_COUNTER_HOME": str(small_disk)},
+        env={**os.environ, "BIN_COUNTER_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_disk_that_can_only_be_read_is_one_sentence(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    ended = run_on(small_disk)
     assert ended.returncode == 1
     store = small_disk / "store"
     assert ended.stderr == f"error: {store} can only be read; make it writable, or name another folder.\n"
@@ -43,14 +47,7 @@ def test_a_disk_that_can_only_be_read_is_one_sentence(small_disk: Path) -> None:
 def test_a_full_disk_ends_a_run_with_one_sentence_and_the_next_run_works(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "pipeline", "run"],
-        cwd=ROOT,
-        env={**os.environ, "BIN_COUNTER_HOME": str(small_disk)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run_on(small_disk)
     assert ended.returncode == 1
     assert "is full" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stdout + ended.stderr

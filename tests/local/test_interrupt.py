@@ -13,8 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from drawn.__main__ import write_folder
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,13 +87,6 @@ class PipelineRun:
             except psutil.Error:
                 continue
         return found
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bins")
-    write_folder(folder, count=240, seed=2)
-    return folder
 
 
 def test_ctrl_c_at_any_moment_leaves_no_process_and_the_next_run_works(source: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from drawn.__main__ import write_folder
 from tests.local.test_interrupt import MOMENTS, PipelineRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -14,13 +13,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 KILLS = 20
 SECONDS_TO_LIVE = 5.0
 GROWTH = 1.25
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bins")
-    write_folder(folder, count=240, seed=2)
-    return folder
 
 
 def finish(source: Path, home: Path) -> int:

@@ -85,3 +85,10 @@ def test_binary_tensors_hold_what_they_say_or_are_refused(raw: bytes, shape: lis
 def test_flags_have_the_names_of_kserves_own() -> None:
     options = parse(["--model_dir", "m", "--http_port", "0", "--enable_grpc", "false", "--model_name", "x"])
     assert (options.http_port, options.enable_grpc, options.model_name, options.host) == (0, False, "x", "127.0.0.1")
+
+
+@pytest.mark.parametrize("rate", ["0", "1", "-0.1", "5 %", "nan"])
+def test_an_error_rate_that_is_no_share_is_refused(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--model_dir", "m", "--error_rate", rate])
+    assert f"'{rate}' is no share between 0 and 1" in capsys.readouterr().err

@@ -101,5 +101,5 @@ def test_another_program_on_the_port_is_told(folder: Path) -> None:
 def test_a_model_that_knows_nothing_of_records_says_what_the_photo_does() -> None:
     answer = {"count": 1, "scores": [0.9995, 0.0005], "expected_count": 1.0, "out_of_range": None}
     answer |= {"mismatch_probability": None, "photo_mismatch": 0.0005, "likeliest_count": None}
-    words = in_words(answer, "1")
+    words = in_words(answer, 1)
     assert words == "1 item (100 %) · expected 1.0 · by the photo alone the record of 1 item is wrong with <0.1 %"

@@ -54,7 +54,8 @@ def test_where_no_products_are_listed_the_quantity_alone_is_judged_by() -> None:
     bare = [BinRecord(record.quantity) for record in drawn(600, 1).records]
     model = fit_record_model(bare, drawn(100, 2), MOST, seed=0)
     assert model.judge is None
-    assert not model.judged(np.array(model.prior), BinRecord.of([Product(1)])).by_products
+    photo = np.array(model.prior)
+    assert model.judged(photo, BinRecord.of([Product(1)])) == model.judged(photo, BinRecord(1))
 
 
 def test_few_lists_are_not_learned_from_and_the_same_bins_give_the_same_model() -> None:
