@@ -130,7 +130,7 @@ def finish(fitted: Fitted, folder: Path, processes: Processes) -> Result:
     with tempfile.TemporaryDirectory() as name:
         files = Path(name)
         export_onnx(fitted.served, recipe.image_size, files / MODEL_FILE, outputs)
-        difference = check_against_torch(fitted.served, files / MODEL_FILE, pixels, outputs, processes.device)
+        difference = check_against_torch(fitted.served, files / MODEL_FILE, pixels, outputs)
         weights = {key: value.contiguous() for key, value in fitted.served.counter.state_dict().items()}
         save_file(weights, files / WEIGHTS_FILE)
         if prepared.classes.with_extra:
