@@ -50,7 +50,7 @@ def main() -> None:
     """Read the arguments, train on every share, write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning_curve", description=__doc__)
     parser.add_argument("--source", default="generated", help="generated, a folder, or s3://bucket")
-    parser.add_argument("--recipe", default="frozen", help="finetune, frozen or original")
+    parser.add_argument("--recipe", default="frozen", help="finetune, best, frozen or original")
     parser.add_argument("--backbone", default="", help="default: the recipe's")
     parser.add_argument("--weights", default="", help="first weights, as for train")
     parser.add_argument("--image-size", type=int, default=0)

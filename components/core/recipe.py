@@ -14,7 +14,7 @@ from components.core.defaults import BACKBONE
 from components.core.errors import UserError
 from components.core.validation import first_problem
 
-RecipeName = Literal["original", "frozen", "finetune"]
+RecipeName = Literal["original", "frozen", "finetune", "best"]
 SMALLEST_SIZE, LARGEST_SIZE = 32, 1024  # of photos, in pixels
 MOST_EPOCHS = 10_000
 
@@ -64,6 +64,10 @@ class Recipe(BaseModel):
     rotation: float = Field(default=0.0, ge=0, le=45, description="largest turn in degrees, shrunk so that all stays")
     brightness: float = Field(default=0.0, ge=0, le=0.9, description="largest relative change, also of contrast")
 
+    mirrored: bool = Field(
+        default=False, description="answer by the photo and its mirror image together, at twice the work a photo"
+    )
+
     autocast: Literal["auto", "bf16", "f32"] = "f32"
     features: Literal["auto", "bf16", "f32"] = Field(
         default="auto", description="of a frozen backbone on a CPU; auto is bf16 where it is native"
@@ -74,6 +78,8 @@ class Recipe(BaseModel):
     def _fields_that_go_together(self) -> Self:
         if not self.train_backbone and (self.flip or self.shift or self.rotation or self.brightness):
             raise ValueError("augmentation needs train_backbone, because frozen features are computed once")
+        if self.mirrored and not self.train_backbone:
+            raise ValueError("mirrored needs train_backbone, because frozen features are those of the photo as it is")
         if self.compare_extra and not self.use_extra:
             raise ValueError("compare_extra needs use_extra, because it compares with training without the extra bins")
         return self
@@ -147,7 +153,8 @@ _FINETUNE = Recipe(
     brightness=0.2,
     autocast="auto",
 )
-RECIPES = {recipe.name: recipe for recipe in (_ORIGINAL, _FROZEN, _FINETUNE)}
+_BEST = _FINETUNE.model_copy(update={"name": "best", "mirrored": True})
+RECIPES = {recipe.name: recipe for recipe in (_ORIGINAL, _FROZEN, _FINETUNE, _BEST)}
 
 
 def choose_recipe(name: str, epochs: int = 0, image_size: int = 0, backbone: str = "", overrides: str = "{}") -> Recipe:

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m components.train", description=__doc__)
     parser.add_argument("--shard-index", type=Path, required=True, help="index that download wrote")
     parser.add_argument("--splits", type=Path, required=True, help="table that split wrote")
-    parser.add_argument("--recipe", default=RECIPE, help="finetune, frozen or original")
+    parser.add_argument("--recipe", default=RECIPE, help="finetune, best, frozen or original")
     parser.add_argument("--epochs", type=int, default=0, help="0: the recipe's own")
     parser.add_argument("--image-size", type=int, default=0, help="pixels; 0: the recipe's own")
     parser.add_argument("--backbone", default="", help="a torchvision ResNet or any timm model; default: the recipe's")

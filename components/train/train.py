@@ -95,14 +95,14 @@ def fit(prepared: Prepared, processes: Processes, on_epoch: Callable[[EpochRecor
     """Train, then calibrate on validation."""
     job, classes, head = prepared.job, prepared.classes, prepared.head
     torch.manual_seed(job.seed)
-    trained: torch.nn.Module = Counter(prepared.backbone, head) if job.recipe.train_backbone else head
+    counter = Counter(prepared.backbone, head, job.recipe.mirrored)
+    trained: torch.nn.Module = counter if job.recipe.train_backbone else head
     checkpoints = Checkpoints(job.checkpoints, describe(prepared), job.checkpoint_interval)
     training = Training(
         job.recipe, trained, classes, prepared.inputs, job.seed, processes, checkpoints, on_epoch, job.trace
     )  # fmt: skip
     with freed_memory_kept():
         outcome = training.run()
-    counter = Counter(prepared.backbone, head)
     data = prepared.data
     judged = np.concatenate([data.validation.rows, data.extra.rows]) if classes.with_extra else data.validation.rows
     quantities = np.concatenate([data.validation.quantities, data.extra.quantities])[: len(judged)]

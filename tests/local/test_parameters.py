@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent.parent
         ("EPOCHS=many", "EPOCHS=many cannot be used: it should be a whole number, 0 to 10,000."),
         ("EPOCHS=-1", "EPOCHS=-1 cannot be used: it should be a whole number, 0 to 10,000."),
         ("FORCE=maybe", "FORCE=maybe cannot be used: it should be true or false."),
-        ("RECIPE=cake", "it should be 'original', 'frozen' or 'finetune'"),
+        ("RECIPE=cake", "it should be 'original', 'frozen', 'finetune' or 'best'"),
         ("IMAGE_SIZE=7", "it should be 0 or between 32 and 1024"),
         ("MAX_COUNT=1", "MAX_COUNT=1 cannot be used"),
         ("LIMIT=1.5", "LIMIT=1.5 cannot be used"),
@@ -47,7 +47,7 @@ def test_a_bad_parameter_is_answered_with_one_sentence(word: str, sentence: str)
 def test_make_parameters_tells_choices_what_0_means_and_every_field_of_overrides() -> None:
     lines = parameters_table().splitlines()
     told = {words[0]: line for line in lines if (words := line.split())}
-    assert "original, frozen, finetune" in told["RECIPE"]
+    assert "original, frozen, finetune, best" in told["RECIPE"]
     for name in ("LIMIT", "EPOCHS", "IMAGE_SIZE"):
         assert "0 is " in told[name]
     own = {"name", "epochs", "image_size", "backbone"}  # have a parameter each

@@ -68,7 +68,7 @@ def test_arguments_and_overrides_replace_the_recipes_own() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("best", "{}", "There is no recipe 'best'; choose one of original, frozen, finetune"),
+        ("fast", "{}", "There is no recipe 'fast'; choose one of original, frozen, finetune, best"),
         ("frozen", '{"learning_rate": 0}', "learning_rate=0 is refused: it should be greater than 0"),
         ("frozen", '{"learning_rate": "fast"}', "learning_rate=fast is refused"),
         ("frozen", '{"rate": 1}', "A recipe has no field 'rate'; it has name, backbone"),
@@ -76,6 +76,7 @@ def test_arguments_and_overrides_replace_the_recipes_own() -> None:
         ("frozen", "[1]", "The overrides are not a JSON object"),
         ("frozen", "{", "The overrides are not a JSON object"),
         ("frozen", '{"flip": true}', "augmentation needs train_backbone"),
+        ("frozen", '{"mirrored": true}', "mirrored needs train_backbone"),
         ("finetune", '{"optimiser": "adam"}', "optimiser=adam is refused"),
         ("finetune", '{"image_size": 5000}', "image_size=5000 is refused"),
         ("finetune", '{"learning_rate": NaN}', "learning_rate=nan is refused"),

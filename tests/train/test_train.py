@@ -57,6 +57,17 @@ def test_finetune_writes_a_bundle_that_answers_as_trained(
     assert re.search(r"epoch 2: \d+ images seen, .* loss .* running accuracy", said)
 
 
+def test_a_mirrored_model_answers_a_photo_and_its_mirror_image_alike(
+    job_of: Callable[..., Job], tmp_path: Path
+) -> None:
+    result, outputs = run(job_of("best"), tmp_path)
+    pixels = np.array(open_pixels(ShardIndex.read(result.fitted.prepared.job.shard_index), 48).pixels[:9])
+    runtime = open_runtime(read_bundle(outputs.bundle), "openvino", "f32")
+    assert not np.array_equal(pixels, pixels[:, :, ::-1])
+    straight, mirrored = runtime.predict(pixels), runtime.predict(np.ascontiguousarray(pixels[:, :, ::-1]))
+    assert np.abs(straight.scores - mirrored.scores).max() < 1e-5
+
+
 def test_the_weights_file_is_the_trained_network(job_of: Callable[..., Job], tmp_path: Path) -> None:
     result, outputs = run(job_of(), tmp_path)
     stored = load_file(outputs.bundle / "weights.safetensors")

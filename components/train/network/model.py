@@ -90,16 +90,20 @@ class Head(nn.Module):
 
 
 class Counter(nn.Module):
-    """Backbone and head together, on normalised photos."""
+    """Backbone and head together, on normalised photos; where `mirrored`, it answers by their mirror images too."""
 
-    def __init__(self, backbone: Backbone, head: Head) -> None:
+    def __init__(self, backbone: Backbone, head: Head, mirrored: bool = False) -> None:
         super().__init__()
         self.network = backbone.network
         self.head = head
+        self.mirrored = mirrored
 
     def forward(self, photos: Tensor) -> Tensor:
         """Logits N×classes of normalised photos N×3×S×S."""
-        return self.head(self.network(photos).float())
+        logits = self.head(self.network(photos).float())
+        if self.mirrored and not self.training:
+            logits = (logits + self.head(self.network(photos.flip(3)).float())) / 2
+        return logits
 
 
 @dataclass(frozen=True)
