@@ -43,6 +43,7 @@ COLUMNS = (
     "ECE:",
     "out of range: AUC:",
     "day",
+    "trained on",
 )
 
 
@@ -88,7 +89,7 @@ def table(rows: list[Row]) -> list[str]:
     lines = [
         "# Accuracy on real photos, by seed",
         "",
-        f"`make bench-accuracy`, {rows[-1].machine}. Each seed is another split and another training, and each",
+        "`make bench-accuracy`. Each seed is another split and another training, and each",
         "row looked at its test subset once, at the end; rows of one seed share it.",
         "Loss on validation is before calibration.",
         "",
@@ -123,6 +124,7 @@ def _cells(row: Row) -> list[str]:
         f"{test.ece:.3f}",
         "" if test.out_of_range is None else f"{test.out_of_range.auc:.3f}",
         row.day,
+        row.machine,
     ]
 
 

@@ -301,7 +301,7 @@ def write(parts: dict[str, Part]) -> None:
 
 
 def _unmeasured(part: str) -> list[Row]:
-    why = "no GPU at hand" if part == "gpu" else f"`python -m benchmarks.train {part}`"
+    why = "needs a GPU" if part == "gpu" else f"`python -m benchmarks.train {part}`"
     return [
         Row(what=what, result=f"not measured: {why}", goal=goal, met=None)
         for what, goal in (train_gpu.GOALS if part == "gpu" else {PARTS[part]: ""}).items()
