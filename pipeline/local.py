@@ -16,8 +16,10 @@ from kfp import local
 from components.core.errors import TERMINATION_LOG_VARIABLE, UserError
 from components.core.images import PIPELINE_IMAGE, TRAIN_IMAGE
 from components.core.pruned import times_pruned
+from components.core.recounts import read_labels
 from components.core.registry import Registry
 from components.core.run import fingerprint
+from components.core.store import open_store
 from pipeline.console import CacheNews, Console, stdout, steps_marked
 from pipeline.dag import build_pipeline
 from pipeline.home import checked_home
@@ -42,13 +44,14 @@ def run_local(parameters: Parameters, home: Path = HOME) -> None:
         os.environ["BIN_COUNTER_CACHE"] = str(home / "cache")
         parameters = by_content(parameters)
         source = prepare_source(parameters.source, parameters.seed)
+        snapshot = read_labels(open_store(parameters.data_uri)).named(source.snapshot)
         images = {name: f"python-local/{name}:{_digest(name)}" for name in (PIPELINE_IMAGE, TRAIN_IMAGE)}
-        inputs = {**parameters.model_dump(mode="json"), "source": source.uri, "snapshot": source.snapshot, **images}
+        inputs = {**parameters.model_dump(mode="json"), "source": source.uri, "snapshot": snapshot, **images}
         run = fingerprint(inputs)
         arguments = {
             **parameters.model_dump(exclude=LAUNCHER_PARAMETERS),
             "source": source.uri,
-            "snapshot": source.snapshot,
+            "snapshot": snapshot,
             "champion": Registry.open(parameters.models_uri).champion_for(run),
             "run": run,
             "pruned": times_pruned(parameters.data_uri),

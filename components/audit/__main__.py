@@ -25,7 +25,8 @@ def main() -> None:
     with reported():
         from components.audit.audit import audit
         from components.audit.rank import Terms
-        from components.audit.recounts import estimate, kept
+        from components.audit.recounts import estimate
+        from components.core.recounts import kept
         from components.core.store import open_store
         from components.core.validation import number
 

@@ -28,6 +28,7 @@ RECOUNT_COLUMNS = (
     "bin",
     "site",
     "camera",
+    "taken_at",
     "recorded",
     "likeliest",
     "probability",

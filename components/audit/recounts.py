@@ -1,25 +1,17 @@
-"""Recounts that came back: kept for good, and what they say of how often records are wrong.
+"""Recounts that come back: reading them, and what they say of how often records are wrong.
 
 A share of every recount list is drawn at random among the bins that are not ranked. With n ranked and m random recounts
 of N bins, q = m / (N - n), the estimate is (wrong ranked + wrong random / q) / N; ranked recounts alone would tell far
 too much, for those bins were chosen to be wrong. The interval is Wilson's for the random part (Wilson 1927).
 """
 
-import hashlib
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from components.core.errors import UserError
 from components.core.intervals import Interval, proportion_interval
-from components.core.layout import RECOUNTS_PREFIX
-from components.core.patience import ObjectExists
-from components.core.store import Store
+from components.core.recounts import Recount
 from components.core.tables import FILE, Column, as_text, read_rows, spelled_number
 
 FEWEST_RANDOM = 20  # random recounts, below which the share that the model was made with stays
@@ -28,32 +20,7 @@ _RECORDED = Column(("recorded", "record", "recorded_quantity"))
 _COUNTED = Column(("counted", "recounted", "actual"))
 _WHY = Column(("why",))
 _CHANCE = Column(("chance",))
-_FURTHER = tuple(Column((name,), needed=False) for name in ("bin", "site", "by", "when", "probability"))
-_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("file", "bin", "site", "by", "when", "why", "kept_at")]
-    + [("recorded", pa.int64()), ("counted", pa.int64()), ("chance", pa.float64()), ("probability", pa.float64())]
-)
-
-
-@dataclass(frozen=True)
-class Recount:
-    """One bin that was counted. `why`, `chance` and `probability` are those of the list that it was on."""
-
-    file: str
-    recorded: int
-    counted: int
-    why: str
-    chance: float
-    probability: float | None
-    bin: str = ""
-    site: str = ""
-    by: str = ""
-    when: str = ""
-
-    @property
-    def wrong(self) -> bool:
-        """Whether the record was."""
-        return self.recorded != self.counted
+_FURTHER = tuple(Column((name,), needed=False) for name in ("bin", "site", "by", "when", "taken_at", "probability"))
 
 
 @dataclass(frozen=True)
@@ -94,7 +61,7 @@ def read_recounts(path: Path) -> tuple[list[Recount], list[tuple[str, str]]]:
     refused: list[tuple[str, str]] = []
     open_random = 0
     for cells in read_rows(path, (FILE, _RECORDED, _COUNTED, _WHY, _CHANCE, *_FURTHER)):
-        file, recorded, counted, why, chance, bin_, site, by, when, probability = cells
+        file, recorded, counted, why, chance, bin_, site, by, when, taken_at, probability = cells
         name = as_text(file).removeprefix("'")
         if spelled_number(counted) is None:
             open_random += as_text(why) == "random"
@@ -110,7 +77,11 @@ def read_recounts(path: Path) -> tuple[list[Recount], list[tuple[str, str]]]:
             as_text(why),
             float(as_text(chance)),
             float(as_text(probability)) if as_text(probability) else None,
-            *(as_text(cell) for cell in (bin_, site, by, when)),
+            as_text(bin_),
+            as_text(site),
+            as_text(by),
+            as_text(when),
+            as_text(taken_at),
         )
         if name in found and found[name].counted != one.counted:
             refused.append((name, f"it was counted twice, as {found[name].counted} and as {one.counted}"))
@@ -138,33 +109,6 @@ def _problem(recorded: object, counted: object, why: object, chance: object) -> 
     except ValueError:
         valid = False
     return "" if valid else f"its column chance is {as_text(chance)[:40]!r}, no share between 0 and 1"
-
-
-def keep(store: Store, recounts: Sequence[Recount], now: datetime) -> str:
-    """Put recounts into the bucket, under a name that says what they hold; kept once however often they are given."""
-    digest = hashlib.sha256(repr(sorted(map(repr, recounts))).encode()).hexdigest()[:16]
-    key = f"{RECOUNTS_PREFIX}{digest}.parquet"
-    rows = [{**vars(one), "kept_at": now.astimezone(UTC).isoformat(timespec="seconds")} for one in recounts]
-    data = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), data)
-    try:
-        store.create(key, data.getvalue())
-    except ObjectExists:
-        return key
-    return key
-
-
-def kept(store: Store) -> Iterator[list[Recount]]:
-    """All lists of recounts in the bucket, the first that came first. Raises UserError for one that is none."""
-    lists = []
-    for info in store.list(RECOUNTS_PREFIX):
-        try:
-            rows = pq.read_table(io.BytesIO(store.get(info.key)), schema=_SCHEMA).to_pylist()
-        except pa.ArrowException as error:
-            raise UserError(f"{info.key} in {store.location} holds no recounts that can be read; remove it.") from error
-        lists.append((min((row["kept_at"] for row in rows), default=""), info.key, rows))
-    for _, _, rows in sorted(lists, key=lambda one: one[:2]):
-        yield [Recount(**{name: row[name] for name in row if name != "kept_at"}) for row in rows]
 
 
 def estimate(lists: Iterable[Sequence[Recount]]) -> Estimate | None:

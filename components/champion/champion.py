@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.core.pruned import times_pruned
+from components.core.recounts import read_labels
 from components.core.registry import Registry
 from components.core.run import CHANGED, UNCHANGED, fingerprint
 from components.core.source import Source
+from components.core.store import open_store
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Found:
 def look(given: str, snapshot: str, only_news: bool, inputs: Mapping[str, Any], models_uri: str) -> Found:
     """Look at the source and the registry. With `only_news` it tells when the version in service is of these inputs.
 
-    `given` names the version to compare with, and `snapshot` the source's state, for those who know them; `inputs` are
-    the parameters and images that decide what a run makes, the source among them. Raises UserError for a source or a
-    store that cannot be read.
+    `given` names the version to compare with, and `snapshot` the state of source and recounts, for those who know
+    them; `inputs` are the parameters and images that decide what a run makes, the source among them. Raises UserError
+    for a source or a store that cannot be read.
     """
-    snapshot = snapshot or Source.parse(inputs["source"]).snapshot()
+    if not snapshot:
+        labels = read_labels(open_store(inputs["data_uri"]))
+        snapshot = labels.named(Source.parse(inputs["source"]).snapshot())
     run = fingerprint({**inputs, "snapshot": snapshot})
     registry = Registry.open(models_uri)
     current = registry.current()

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--max-count", type=int, default=defaults.MAX_COUNT, help="largest count that is learnt")
     parser.add_argument("--seed", type=int, default=defaults.SEED, help="seed of the sample")
     parser.add_argument("--data-uri", default=f"s3://{DATA_BUCKET}", help="our bucket, for state between attempts")
+    parser.add_argument("--recounts", default="", help="s3:// bucket whose recounts are labels before the records")
     parser.add_argument("--records", type=Path, default=Path("records.parquet"), help="where to write the records")
     parser.add_argument("--rejects", type=Path, default=Path("rejects.parquet"), help="where to write the rejects")
     parser.add_argument("--report", type=Path, default=Path("ingest.html"), help="where to write the page")

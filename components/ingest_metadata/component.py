@@ -28,5 +28,5 @@ def ingest_metadata(
     from components.ingest_metadata.ingest import IngestOptions, ingest
 
     with reported():
-        options = IngestOptions(source, data_uri, limit, max_count, seed, snapshot)
+        options = IngestOptions(source, data_uri, limit, max_count, seed, snapshot, recounts=data_uri)
         ingest(options, Path(records.path), Path(rejects.path), Path(report.path))

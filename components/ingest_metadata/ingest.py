@@ -13,9 +13,11 @@ from components.core.concurrent import progress
 from components.core.errors import UserError
 from components.core.layout import METADATA_PREFIX
 from components.core.records import RECORDS_SCHEMA, REJECTS_SCHEMA, Record, Reject, TableWriter
+from components.core.recounts import Labels, read_labels
 from components.core.source import Source, is_table
 from components.core.store import open_store
 from components.ingest_metadata.bucket import BucketReader
+from components.ingest_metadata.relabel import Relabelling
 from components.ingest_metadata.report import write_report
 from components.ingest_metadata.table import read_table
 
@@ -24,7 +26,8 @@ from components.ingest_metadata.table import read_table
 class IngestOptions:
     """What to read (a bucket or a table, all of it or a sample of `limit` bins) and where state between attempts lies.
 
-    `snapshot` only names the source's state: what is read depends on what is there.
+    `recounts` is the bucket whose recounts are labels before the records, "" for none. `snapshot` only names the state
+    of source and recounts: what is read depends on what is there.
     """
 
     source: str
@@ -33,6 +36,7 @@ class IngestOptions:
     max_count: int = 5
     seed: int = 0
     snapshot: str = ""
+    recounts: str = ""
 
 
 @dataclass
@@ -58,23 +62,29 @@ def ingest(options: IngestOptions, records_path: Path, rejects_path: Path, repor
     Raises UserError when the source is empty, cannot be reached, or holds not one usable record.
     """
     tally = Tally()
+    labels = read_labels(open_store(options.recounts)) if options.recounts else Labels.of([])
+    relabelling = Relabelling(labels)
     with (
         TableWriter.open(records_path, RECORDS_SCHEMA) as records,
         TableWriter.open(rejects_path, REJECTS_SCHEMA) as rejects,
     ):
-        asyncio.run(_read(options, records, rejects, tally))
+        asyncio.run(_read(options, relabelling, records, rejects, tally))
         if not tally.records:
             raise UserError(_nothing(options.source, tally))
     rejected = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.rejects.items())) or "none"
     print(f"records: {tally.records:,}, of these {tally.reused:,} known from an earlier attempt or snapshot")
     print(f"rejects: {rejected}; snapshot: {options.snapshot or 'unnamed'}")
-    write_report(records_path, rejects_path, report_path, options.max_count, options.source)
+    if said := relabelling.told():
+        print(f"recounts: {said}")
+    write_report(records_path, rejects_path, report_path, options.max_count, options.source, relabelling)
     return tally
 
 
-async def _read(options: IngestOptions, records: TableWriter, rejects: TableWriter, tally: Tally) -> None:
+async def _read(
+    options: IngestOptions, relabelling: Relabelling, records: TableWriter, rejects: TableWriter, tally: Tally
+) -> None:
     def take(outcomes: list[Record | Reject]) -> None:
-        records.append(outcome for outcome in outcomes if isinstance(outcome, Record))
+        records.append(relabelling.apply(outcome) for outcome in outcomes if isinstance(outcome, Record))
         rejects.append(outcome for outcome in outcomes if isinstance(outcome, Reject))
         tally.add(outcomes)
 

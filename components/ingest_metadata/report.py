@@ -9,14 +9,23 @@ from numpy.typing import NDArray
 
 from components.core.records import iterate_rejects
 from components.core.report import SERIES, Number, Report, new_axes
+from components.ingest_metadata.relabel import Relabelling
 from components.ingest_metadata.totals import Totals, total_up
 
 SHOWN_REJECTS = 20
+SHOWN_LABELS = 100
 LONGEST_AXIS = 20
 
 
-def write_report(records_path: Path, rejects_path: Path, report_path: Path, max_count: int, source: str) -> None:
-    """Draw the page."""
+def write_report(
+    records_path: Path,
+    rejects_path: Path,
+    report_path: Path,
+    max_count: int,
+    source: str,
+    relabelling: Relabelling | None = None,
+) -> None:
+    """Draw the page. `relabelling` is what was done with recounts, where the records were read just now."""
     totals = total_up(records_path)
     report = Report("Bins read", f"from {source}")
     report.numbers(
@@ -36,6 +45,8 @@ def write_report(records_path: Path, rejects_path: Path, report_path: Path, max_
         report.text(
             "The source says nothing of the contents; the split falls back to blocks of neighbouring ids alone."
         )
+    if relabelling is not None and relabelling.labels.by_file:
+        _list_labels(report, relabelling)
     _list_rejects(report, rejects_path)
     report.write(report_path)
 
@@ -65,6 +76,18 @@ def _explore_contents(report: Report, totals: Totals) -> None:
     if rows:
         columns = ["ids apart", "pairs", "same contents", "share"]
         report.table(columns, rows, "Neighbouring ids that hold exactly the same: why the split keeps blocks together")
+
+
+def _list_labels(report: Report, relabelling: Relabelling) -> None:
+    report.heading("Recounts")
+    report.text(f"Of the recounts {relabelling.told()}.")
+    rows = [
+        [one.name, str(one.recount.recorded), str(one.recount.counted), one.recount.by, one.recount.when]
+        for one in relabelling.changed
+    ]
+    if rows:
+        columns = ["photo", "on record", "counted, the label now", "by", "when"]
+        report.table(columns, rows[:SHOWN_LABELS], f"Labels that are not the record's, {len(rows):,} in all")
 
 
 def _list_rejects(report: Report, rejects_path: Path) -> None:

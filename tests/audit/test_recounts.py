@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from components.audit.rank import Terms, recount_list
-from components.audit.recounts import Recount, estimate, keep, kept, read_recounts
+from components.audit.recounts import estimate, read_recounts
 from components.core.errors import UserError
+from components.core.recounts import Recount, keep, kept
 from components.core.store import open_store
 from pipeline.local_store import RunningStore
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from components.core.errors import UserError
 from components.core.layout import metadata_key
 from components.core.records import block_of, read_records, read_rejects
+from components.core.recounts import Recount, keep
 from components.core.store import Store, open_store
 from components.ingest_metadata import bucket
 from tests.data.world import World, made_metadata
@@ -164,3 +166,34 @@ def test_the_shell_prints_the_sentence_and_fails(world: World) -> None:
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("error: The bucket 'no-such-bucket' does not exist")
     assert "Traceback" not in ended.stderr
+
+
+def recount(image_id: str, recorded: int, counted: int, is_label: bool = True) -> Recount:
+    file = f"bin-images/{image_id}.jpg"
+    return Recount(file, recorded, counted, "ranked", 1.0, 0.5, by="Ann", when="2026-11-20", is_label=is_label)
+
+
+def test_what_was_counted_is_the_label_and_the_page_says_whose_count_it_is(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.fill(12, photos=False)  # by its record bin 00005 holds 5, 00003 three, and 00004 four
+    given = [recount("00005", 5, 2), recount("00003", 3, 3), recount("00004", 1, 2), recount("99999", 2, 1)]
+    given.append(recount("00002", 2, 1, is_label=False))
+    keep(open_store(world.data_uri), given, datetime(2026, 11, 27, tzinfo=UTC))
+    world.ingest()
+    records = read_records(world.path("records")).set_index("image_id")
+    assert records["quantity"].to_dict() == {f"{number:05d}": number % 8 for number in range(1, 13)} | {"00005": 2}
+    assert records.loc["00005", "product_list"] == ""
+    assert records.loc["00003", "product_list"] != ""
+    assert not records.loc["00005", "consistent"]
+    said = "2 are labels, 1 of them another count than the record's; not used: 1 of bins whose record is another by now"
+    assert f"recounts: {said}, 1 of no bin that was read" in capsys.readouterr().out
+    page = world.path("ingest.html").read_text()
+    assert all(word in page for word in ("00005", "Ann", "2026-11-20", "the label now"))
+
+
+def test_without_recounts_nothing_is_said_of_them(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.fill(3, photos=False)
+    world.ingest()
+    assert "recounts" not in capsys.readouterr().out
+    assert "Recounts" not in world.path("ingest.html").read_text()

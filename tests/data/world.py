@@ -73,7 +73,9 @@ class World:
         return self.folder / name
 
     def ingest(self, **options: Any) -> Tally:
-        chosen = IngestOptions(**{"source": self.source, "data_uri": self.data_uri, **options})
+        chosen = IngestOptions(
+            **{"source": self.source, "data_uri": self.data_uri, "recounts": self.data_uri, **options}
+        )
         return ingest(chosen, self.path("records"), self.path("rejects"), self.path("ingest.html"))
 
     def split(self, file_lists: str = "", **options: Any) -> None:

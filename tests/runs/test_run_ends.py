@@ -4,6 +4,8 @@ import base64
 import inspect
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +18,7 @@ from components.champion.component import champion
 from components.core.buckets import make_buckets
 from components.core.cluster import Cluster
 from components.core.errors import UserError
+from components.core.recounts import Recount, keep
 from components.core.registry import Figures, Registry
 from components.core.run import CHANGED, UNCHANGED
 from components.core.runs_api import RunsApi
@@ -154,6 +157,19 @@ def test_what_a_run_sees_changes_with_the_source_its_parameters_and_its_images(m
     grown = look("", "", True, inputs, models_uri)
     assert grown.snapshot != first.snapshot
     assert grown.run != first.run
+
+
+def test_labels_that_people_counted_are_news_and_recounts_that_are_none_are_not(models_uri: str, source: str) -> None:
+    data_uri = f"s3://bin-counter/{uuid4().hex}"
+    inputs = {**INPUTS, "source": source, "data_uri": data_uri}
+    first = look("", "", True, inputs, models_uri)
+    counted = Recount("bin-images/00001.jpg", 3, 2, "ranked", 1.0, 0.5)
+    keep(open_store(data_uri), [counted], datetime(2026, 11, 27, tzinfo=UTC))
+    assert look("", "", True, inputs, models_uri) == first
+    keep(open_store(data_uri), [replace(counted, is_label=True)], datetime(2026, 11, 28, tzinfo=UTC))
+    relabelled = look("", "", True, inputs, models_uri)
+    assert relabelled.snapshot.startswith(f"{first.snapshot}+recounts-")
+    assert relabelled.run != first.run
 
 
 def test_nothing_is_new_only_for_what_the_version_in_service_was_made_from(models_uri: str, source: str) -> None:
