@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def test_a_list_that_was_not_counted_enough_is_refused(tmp_path: Path, rows: lis
 
 
 def test_recounts_are_kept_for_good_and_once(store_environment: RunningStore) -> None:
-    store = open_store("s3://bin-counter")
+    store = open_store(f"s3://bin-counter/{uuid4().hex}")
     first = [Recount("a.jpg", 3, 2, "ranked", 1.0, 0.4, by="Ann")]
     second = [Recount("b.jpg", 1, 1, "random", 0.1, None)]
     for number, recounts in enumerate((first, second, first)):
@@ -71,11 +72,10 @@ def test_recounts_are_kept_for_good_and_once(store_environment: RunningStore) ->
 
 
 def test_what_somebody_else_put_there_is_one_sentence(store_environment: RunningStore) -> None:
-    store = open_store("s3://bin-counter")
+    store = open_store(f"s3://bin-counter/{uuid4().hex}")
     store.put("recounts/notes.parquet", b"three bins were empty")
     with pytest.raises(UserError, match=r"recounts/notes\.parquet .* holds no recounts that can be read; remove"):
         list(kept(store))
-    store.delete("recounts/notes.parquet")
 
 
 def test_ranked_recounts_alone_say_nothing_of_all_records() -> None:

@@ -2,6 +2,7 @@
 
 import io
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,7 +51,7 @@ def test_equal_labels_and_only_these_name_one_state(
 def test_a_list_that_was_kept_before_there_were_labels_is_read_and_labels_nothing(
     store_environment: RunningStore,
 ) -> None:
-    store = open_store("s3://bin-counter")
+    store = open_store(f"s3://bin-counter/{uuid4().hex}")
     old = {"file": "a.jpg", "bin": "", "site": "", "by": "Ann", "when": "", "why": "random", "kept_at": "2026-11-01"}
     data = io.BytesIO()
     pq.write_table(
@@ -60,5 +61,3 @@ def test_a_list_that_was_kept_before_there_were_labels_is_read_and_labels_nothin
     keep(store, [label("b.jpg")], datetime(2026, 11, 2, tzinfo=UTC))
     assert list(kept(store)) == [[Recount("a.jpg", 3, 2, "random", 0.1, None, by="Ann")], [label("b.jpg")]]
     assert list(read_labels(store).by_file) == ["b.jpg"]
-    for info in list(store.list(RECOUNTS_PREFIX)):
-        store.delete(info.key)
