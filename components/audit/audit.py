@@ -66,7 +66,8 @@ def audit(
     model = read_record_model(bundle)
     if model is None:
         raise UserError(
-            "This model knows nothing of records; train again on bins with 0 and more items than it counts among them."
+            "This model knows nothing of records, which are learned with bins that are empty or hold more than is "
+            "counted; train with RECIPE=finetune on a source that has such bins."
         )
     photos = photos_at(photos_place)
     files = photos.listed()

@@ -111,11 +111,26 @@ def _problem(recorded: object, counted: object, why: object, chance: object) -> 
     return "" if valid else f"its column chance is {as_text(chance)[:40]!r}, no share between 0 and 1"
 
 
+def _each_once(lists: Iterable[Sequence[Recount]]) -> Iterable[list[Recount]]:
+    """The lists, without what a later one holds too: the same line of the same audit."""
+    latest: dict[tuple[object, ...], tuple[int, Recount]] = {}
+    for number, recounts in enumerate(lists):
+        for one in recounts:
+            latest[one.file, one.recorded, one.why, one.chance, one.probability] = number, one
+    by_list: dict[int, list[Recount]] = {}
+    for number, one in latest.values():
+        by_list.setdefault(number, []).append(one)
+    return by_list.values()
+
+
 def estimate(lists: Iterable[Sequence[Recount]]) -> Estimate | None:
-    """How often records are wrong, from the lists of several audits; None where nothing random was counted."""
+    """How often records are wrong, from the lists of several audits; None where nothing random was counted.
+
+    A list that was given again, filled in further or with moves, counts once.
+    """
     ranked, random = [], []
     bins = others = 0.0
-    for recounts in lists:
+    for recounts in _each_once(lists):
         drawn = [one for one in recounts if one.why == "random"]
         first = [one for one in recounts if one.why == "ranked"]
         if not drawn:

@@ -1,5 +1,6 @@
 """Recounts come back: what is taken, what is kept, and how often records are wrong by them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -80,6 +81,17 @@ def test_what_somebody_else_put_there_is_one_sentence(store_environment: Running
 
 def test_ranked_recounts_alone_say_nothing_of_all_records() -> None:
     assert estimate([[Recount("a.jpg", 3, 2, "ranked", 1.0, 0.9)]]) is None
+
+
+def test_a_list_that_is_given_again_filled_in_further_or_with_moves_counts_once() -> None:
+    ranked = [Recount(f"{place}.jpg", 3, 2, "ranked", 1.0, 0.5 + place / 100) for place in range(3)]
+    random = [Recount(f"r{place}.jpg", 3, 3, "random", 0.1, 0.05) for place in range(20)]
+    labels = [replace(one, is_label=True) for one in (*ranked, *random)]
+    once = estimate([[*ranked, *random]])
+    assert once is not None
+    assert estimate([[*ranked[:1], *random], [*ranked, *random]]) == once
+    assert estimate([[*ranked, *random], labels]) == once
+    assert estimate([[*ranked, *random], [replace(one, chance=0.2) for one in random]]) != once  # another audit's
 
 
 def test_the_share_of_wrong_records_is_found_although_ranked_ones_are_mostly_wrong() -> None:
