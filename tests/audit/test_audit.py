@@ -142,7 +142,7 @@ def test_a_users_mistake_is_one_sentence(bins: Path, bundle: Path, words: list[s
 
 def test_a_model_without_a_model_of_records_and_a_table_of_other_photos_are_refused(bins: Path, tmp_path: Path) -> None:
     plain = write_small_bundle(tmp_path / "plain", out_of_range=False).folder
-    with pytest.raises(UserError, match="knows nothing of records.*; train with RECIPE=finetune"):
+    with pytest.raises(UserError, match=r"knows nothing of records.*; train with RECIPE=finetune"):
         audit(plain, str(bins / "photos"), bins / "records.csv", Terms(), bins / "out")
     (bins / "others.csv").write_text("file,quantity\nx.jpg,3\n")
     knowing = write_small_bundle(tmp_path / "knowing").folder
