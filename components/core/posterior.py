@@ -35,54 +35,53 @@ _TINY = 1e-12
 
 def product_features(products: Sequence[Product]) -> Array:
     """What a list of products says without their quantities: how many, how large, how heavy."""
-    volumes = _volumes(products)
-    longest = np.array([one.sides[2] if one.sides else np.nan for one in products], np.float64)
-    weights = np.array([np.nan if one.weight is None else one.weight for one in products], np.float64)
-    number = len(products)
-    return np.concatenate(
-        [
-            [number, float(number == 1), float(number == 2), float(number == 3), float(number > 5)],
-            *(_summary(values) for values in (volumes, longest, weights)),
-            _largest(volumes),
-        ]
-    )
+    return np.array(_of_products(products, _volumes(products)))
 
 
 def record_features(record: BinRecord) -> Array:
     """What a whole record says: its products, and how its quantity is spread over them."""
     products = record.products or ()
-    quantities = np.array([one.quantity for one in products], np.float64)
     volumes = _volumes(products)
-    several = quantities > 1
-    spread = [
+    quantities = [one.quantity for one in products]
+    several = [volume for volume, quantity in zip(volumes, quantities, strict=True) if quantity > 1]
+    spread = (
         record.quantity,
         record.quantity - len(products),
-        float(several.sum()),
-        quantities.max(initial=0),
-        float((quantities == 2).sum()),
-        float((quantities > 2).sum()),
-        float(record.quantity == 0),
-    ]
-    return np.concatenate(
-        [product_features(products), spread, _summary(volumes * quantities), _summary(volumes[several])]
+        len(several),
+        max(quantities, default=0),
+        quantities.count(2),
+        sum(quantity > 2 for quantity in quantities),
+        record.quantity == 0,
     )
+    in_all = [volume * quantity for volume, quantity in zip(volumes, quantities, strict=True)]
+    return np.array([*_of_products(products, volumes), *map(float, spread), *_summary(in_all), *_summary(several)])
 
 
-def _volumes(products: Sequence[Product]) -> Array:
-    return np.array([math.prod(one.sides) if one.sides else math.nan for one in products], np.float64)
+# Plain numbers, not arrays: a bin holds a handful of products, for which these take a fifth of the time.
+def _of_products(products: Sequence[Product], volumes: Sequence[float]) -> list[float]:
+    number = len(products)
+    longest = [one.sides[2] if one.sides else math.nan for one in products]
+    weights = [math.nan if one.weight is None else one.weight for one in products]
+    numbers = (number, number == 1, number == 2, number == 3, number > 5)
+    return [*map(float, numbers), *_summary(volumes), *_summary(longest), *_summary(weights), *_largest(volumes)]
 
 
-def _summary(values: Array) -> Array:
+def _volumes(products: Sequence[Product]) -> list[float]:
+    return [math.prod(one.sides) if one.sides else math.nan for one in products]
+
+
+def _summary(values: Sequence[float]) -> tuple[float, float, float, float]:
     """Logarithms of sum, mean and largest, and whether any is known; zeros for none."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return np.zeros(4)
-    return np.array([np.log1p(known.sum()), np.log1p(known.mean()), np.log1p(known.max()), 1.0])
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return 0.0, 0.0, 0.0, 0.0
+    total = math.fsum(known)
+    return math.log1p(total), math.log1p(total / len(known)), math.log1p(max(known)), 1.0
 
 
-def _largest(values: Array) -> Array:
-    known = np.sort(np.log1p(values[~np.isnan(values)]))[::-1][:_LARGEST]
-    return np.pad(known, (0, _LARGEST - len(known)))
+def _largest(values: Sequence[float]) -> list[float]:
+    known = sorted((math.log1p(value) for value in values if not math.isnan(value)), reverse=True)[:_LARGEST]
+    return known + [0.0] * (_LARGEST - len(known))
 
 
 class Perceptron(BaseModel):
