@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NO_QUANTITY = "no quantity"
     BAD_QUANTITY = "bad quantity"
     BAD_CONTENTS = "bad contents"
+    UNKNOWN_UNIT = "unknown unit"
     BAD_ID = "bad id"
     DUPLICATE_ID = "duplicate id"
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from components.core.contents import CENTIMETRES, KILOGRAMS, SIDES, BinRecord, Product, sorted_sides
@@ -118,17 +119,24 @@ def _total(products: Any, measure: Any) -> float | None:
 
 
 def _weight(product: dict[str, Any]) -> float | None:
-    return _measured(product.get("weight"), "pounds")
+    """Of one, in pounds."""
+    return _measured(product, "weight", KILOGRAMS, "pounds")
 
 
 def _volume(product: dict[str, Any]) -> float | None:
-    sides = [_measured(product.get(side), "IN") for side in ("height", "length", "width")]
+    """Of one, in cubic inches."""
+    sides = [_side(product, side) for side in ("height", "length", "width")]
     return None if None in sides else math.prod(side for side in sides if side is not None)
+
+
+def _side(product: dict[str, Any], side: str) -> float | None:
+    """In inches."""
+    return _measured(product, side, CENTIMETRES, "in")
 
 
 def _product(product: dict[str, Any]) -> Product:
     """In centimetres and kilograms, to a tenth of a millimetre and a gram."""
-    sides = [_measured(product.get(side), "IN") for side in SIDES]
+    sides = [_side(product, side) for side in SIDES]
     weight = _weight(product)
     return Product(
         _product_quantity(product),
@@ -137,13 +145,19 @@ def _product(product: dict[str, Any]) -> Product:
     )
 
 
-def _measured(value: object, unit: str) -> float | None:
-    if not isinstance(value, dict) or value.get("unit") != unit:
-        return None
-    number = value.get("value")
+def _measured(product: dict[str, Any], what: str, units: Mapping[str, float], wanted: str) -> float | None:
+    """A measure in the unit `wanted`; None where it is not known. Raises BadMetadata for a unit that nobody knows."""
+    value = product.get(what)
+    number = value.get("value") if isinstance(value, dict) else None
     if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < 1e6:
         return None
-    return float(number)
+    unit = value.get("unit") if isinstance(value, dict) else None
+    factor = units.get(unit.lower()) if isinstance(unit, str) else None
+    if factor is None:
+        raise BadMetadata(
+            Reason.UNKNOWN_UNIT, f"the {what} of a product has the unit {_shown(unit)}; known are {', '.join(units)}"
+        )
+    return float(number) * (factor / units[wanted])
 
 
 def _shown(value: object) -> str:

@@ -13,6 +13,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 REASONS = {"not JSON", "not UTF-8", "nested too deep", "not an object", "no quantity", "bad quantity", "bad contents"}
+REASONS |= {"unknown unit"}
 PRODUCT = {
     "asin": "B1",
     "quantity": 2,
@@ -46,6 +47,26 @@ def test_a_quantity_that_disagrees_with_the_contents_is_kept_and_flagged() -> No
 def test_missing_measures_leave_the_total_unknown() -> None:
     record = parsed({"BIN_FCSKU_DATA": {"B1": {**PRODUCT, "weight": None}}, "EXPECTED_QUANTITY": 2})
     assert (record.weight, record.volume) == (None, 16.0)
+
+
+@pytest.mark.parametrize(("unit", "weight"), [("Pounds", 3.0), ("oz", 3.0 / 16), ("kg", 3.0 / 0.45359237)])
+@pytest.mark.parametrize(("side_unit", "volume"), [("inches", 16.0), ("cm", 16.0 / 2.54**3), ("ft", 16.0 * 12**3)])
+def test_measures_in_other_units_are_those_of_the_dataset_converted(
+    unit: str, weight: float, side_unit: str, volume: float
+) -> None:
+    sides = {side: {"unit": side_unit, "value": 2.0} for side in ("height", "length", "width")}
+    product = {**PRODUCT, "weight": {"unit": unit, "value": 1.5}, **sides}
+    record = parsed({"BIN_FCSKU_DATA": {"B1": product}, "EXPECTED_QUANTITY": 2})
+    assert record.weight == pytest.approx(weight)
+    assert record.volume == pytest.approx(volume)
+
+
+@pytest.mark.parametrize("unit", ["furlong", "", None, 3])
+def test_a_unit_that_nobody_knows_is_a_reason_and_not_a_bin_without_measures(unit: object) -> None:
+    product = {**PRODUCT, "height": {"unit": unit, "value": 2.0}}
+    with pytest.raises(BadMetadata, match=r"the height of a product has the unit .*; known are in, inch") as refused:
+        parsed({"BIN_FCSKU_DATA": {"B1": product}, "EXPECTED_QUANTITY": 2})
+    assert refused.value.reason == "unknown unit"
 
 
 def test_empty_bins_share_contents_with_nobody() -> None:
