@@ -39,6 +39,10 @@ option = $(if $(filter $(2),$(NAMES)),$(1) "$$$(2)")
 pipeline: $(VENV)/ready ## the main job on this machine: from bins to a verified endpoint; `make pipeline EPOCHS=3`
 	@$(BIN)/python -m pipeline run $(ASSIGNMENTS)
 
+.PHONY: runs
+runs: $(VENV)/ready ## every run on this machine on one page: parameters, data, figures, verdict, and its own pages
+	@$(BIN)/python -m pipeline runs
+
 .PHONY: parameters
 parameters: $(VENV)/ready ## every parameter: what it takes, its default, where it may be used
 	@$(BIN)/python -m pipeline parameters

@@ -4,11 +4,12 @@ bench-data: $(VENV)/ready ## ingest, split and download against what people use 
 	@$(BIN)/python -m benchmarks.data
 
 # Clean-up, on the store of this machine or on AWS_ENDPOINT_URL; the folders of this machine only with its own store.
-SETTINGS += DAYS REMOVE
+SETTINGS += DAYS REMOVE RUNS
 LOCAL := $(or $(BIN_COUNTER_HOME),.local)
 
 .PHONY: prune
-prune: $(VENV)/ready ## tell what no version and no run of the last 30 days refers to; `make prune DAYS=60`, REMOVE=1 removes it
+prune: $(VENV)/ready ## tell what no version and no run of the last 30 days refers to; DAYS=60; RUNS=20 also all but the newest 20 results; REMOVE=1 removes
 	@$(BIN)/python -m pipeline.with_store $(BIN)/python -m components.prune $(call option,--days,DAYS) \
-	  $(if $(AWS_ENDPOINT_URL),,$(foreach part,cache/pixels cache/features kfp,--folder "$(LOCAL)/$(part)")) \
+	  $(if $(AWS_ENDPOINT_URL),,$(foreach part,cache/pixels cache/features kfp,--folder "$(LOCAL)/$(part)") --home "$(LOCAL)") \
+	  $(call option,--runs,RUNS) \
 	  $(call option,--remove,REMOVE)

@@ -32,6 +32,7 @@ def main() -> None:
     run.add_argument("assignments", nargs="*", metavar="NAME=value", help="a parameter of the pipeline")
     check = commands.add_parser("check", help="say what a folder of photos holds, before anything is loaded")
     check.add_argument("assignments", nargs="*", metavar="NAME=value", help="SOURCE and what divides the bins")
+    commands.add_parser("runs", help="write a page with every run on this machine")
     commands.add_parser("parameters", help="print every parameter: what it takes, its default, where it may be used")
     for name, (_, summary) in CLUSTER_COMMANDS.items():
         command = commands.add_parser(name, help=summary)
@@ -45,6 +46,11 @@ def main() -> None:
             sys.exit(arguments.start(arguments))
         if arguments.command == "parameters":
             print(parameters_table())
+            return
+        if arguments.command == "runs":
+            from pipeline.runs import show_runs
+
+            show_runs()
             return
         parameters = parse_parameters(arguments.assignments)
         # Imported late: kfp takes seconds to import, and a mistake in the parameters should show at once.

@@ -38,6 +38,7 @@ class Outputs(NamedTuple):
     split_report: dsl.HTML
     split_lists: dsl.Artifact
     download_rejects: dsl.Dataset
+    download_report: dsl.HTML
     bundle: dsl.Model
     train_report: dsl.HTML
     curves: dsl.Artifact
@@ -184,6 +185,7 @@ def build_pipeline(placement: Placement | None = None, target: str = "kserve") -
                 split_report=divided.outputs["report"],
                 split_lists=divided.outputs["lists"],
                 download_rejects=fetched.outputs["rejects"],
+                download_report=fetched.outputs["report"],
                 bundle=trained.outputs["bundle"],
                 train_report=trained.outputs["report"],
                 curves=trained.outputs["curves"],

@@ -27,6 +27,7 @@ from pipeline.inputs import by_content
 from pipeline.local_store import HOME, local_store
 from pipeline.parameters import Parameters
 from pipeline.results import collect_results, print_summary
+from pipeline.run_record import recorded
 from pipeline.source import prepare_source
 from pipeline.watch import end_processes, watched
 
@@ -39,7 +40,13 @@ GRACE_SECONDS = 5.0
 def run_local(parameters: Parameters, home: Path = HOME) -> None:
     """Run the whole DAG on this machine and leave the results in `home`/latest. Raises UserError."""
     home = checked_home(home).resolve()
-    with _ended_by_signal(), watched(), _no_process_left(), local_store(home / "store") as store:
+    with (
+        _ended_by_signal(),
+        watched(),
+        _no_process_left(),
+        local_store(home / "store") as store,
+        recorded(home, parameters) as this,
+    ):
         os.environ.update(store.environment())
         os.environ["BIN_COUNTER_CACHE"] = str(home / "cache")
         parameters = by_content(parameters)
@@ -59,7 +66,7 @@ def run_local(parameters: Parameters, home: Path = HOME) -> None:
             "train_image": images[TRAIN_IMAGE],
         }
         outputs = _run_dag(arguments, home / "kfp")
-        results = collect_results(outputs, home, source)
+        results = collect_results(outputs, home, this, source)
         print_summary(results, Registry.open(parameters.models_uri).serving())
 
 

@@ -2,23 +2,27 @@
 
 import json
 import os
-import re
 import shlex
 import shutil
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 from kfp import dsl
 
+from components.core.files import folder_whole, write_whole
 from components.core.layout import image_key, metadata_key
+from components.core.report import Origin, with_origin
 from components.core.source import Source
 from components.core.spreadsheets import write_csv
 from components.core.store import open_store
 from components.core.verdict import Verdict
+from pipeline.run_record import Run, RunRecord, State
+from pipeline.runs import write_runs_page
+from pipeline.runs_list import PAGES, RUNS_PAGE, shown_time
 from pipeline.source import PreparedSource
 from pipeline.source.photos import COLUMNS
 
@@ -27,15 +31,13 @@ REPORTS = {
     "metrics": "metrics.json",
     "ingest_report": "ingest.html",
     "split_report": "split.html",
+    "download_report": "download.html",
     "train_report": "train.html",
     "curves": "curves.png",
     "verdict": "verdict.json",
     "predictions": "predictions.parquet",
 }
 REJECTS = {"ingest_rejects": "ingest_metadata", "download_rejects": "download"}
-RUNS_KEPT = 20
-_NAME = "%Y%m%d-%H%M%S"  # of a run's folder, in UTC
-_RUN = re.compile(r"\d{8}-\d{6}(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -48,26 +50,39 @@ class Results:
     photos: list[Path]
 
 
-def collect_results(outputs: dict[str, object], home: Path, source: PreparedSource) -> Results:
-    """Copy a run's outputs into a folder of their own and point `home`/latest to it when it is whole.
+def collect_results(outputs: dict[str, object], home: Path, run: Run, source: PreparedSource) -> Results:
+    """Copy a run's outputs into its folder, whole or not at all, and point `home`/latest to it.
 
     A photo of a test bin for each count comes along from the source, to try the endpoint with.
     """
-    folder = _new_folder(home / "runs")
-    fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
-    fresh.mkdir(parents=True)
-    for output, name in REPORTS.items():
-        shutil.copyfile(_path(outputs[output]), fresh / name)
-    shutil.copytree(_path(outputs["bundle"]), fresh / "model")
-    rejects = collect_rejects({name: _path(outputs[name]) for name in (*REJECTS, "split_lists")})
-    _write_table(fresh / "rejects.csv", with_names(rejects, source))
-    if source.photos:
-        _write_table(fresh / "bins.csv", table_of_bins(fresh, _path(outputs["split_lists"]), source))
-    photos = copy_photos(fresh, source)
-    fresh.rename(folder)
-    _point_latest(home, folder)
-    remove_old_runs(home)
-    return Results(folder, Verdict.read(folder / "verdict.json"), len(rejects), photos)
+    with folder_whole(run.folder) as fresh:
+        for output, name in REPORTS.items():
+            _copy(_path(outputs[output]), fresh / name, run.record)
+        shutil.copytree(_path(outputs["bundle"]), fresh / "model")
+        rejects = collect_rejects({name: _path(outputs[name]) for name in (*REJECTS, "split_lists")})
+        _write_table(fresh / "rejects.csv", with_names(rejects, source))
+        if source.photos:
+            _write_table(fresh / "bins.csv", table_of_bins(fresh, _path(outputs["split_lists"]), source))
+        photos = copy_photos(fresh, source)
+        run.end(State.DONE, folder=fresh)
+    _point_latest(home, run.folder)
+    write_runs_page(home)
+    return Results(run.folder, Verdict.read(run.folder / "verdict.json"), len(rejects), photos)
+
+
+def _copy(output: Path, place: Path, record: RunRecord) -> None:
+    """Copy a file; a page gets its run written into it, which the step that made it did not know."""
+    if place.suffix != ".html":
+        shutil.copyfile(output, place)
+        return
+    made = datetime.fromtimestamp(output.stat().st_mtime, UTC)
+    when = f"Made {shown_time(made)}"
+    if made < record.started:
+        when += f" and taken over, unchanged, by the run of {shown_time(record.started)}"
+    links = [(name, "" if page == place.name else page) for page, name in PAGES.items()]
+    # Right from runs/<run>/ and from latest/, which a browser takes for a folder beside runs/.
+    origin = Origin(when, record.command, record.data, [*links, ("All runs", f"../{RUNS_PAGE}")])
+    write_whole(place, with_origin(output.read_text(), origin))
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
@@ -120,25 +135,6 @@ def table_of_bins(folder: Path, lists: Path, source: PreparedSource) -> pd.DataF
     return bins
 
 
-def remove_old_runs(home: Path) -> None:
-    """Remove all but the last RUNS_KEPT runs; never what `latest` points to.
-
-    A run that is named after a time to come was made while the clock was ahead, so it is older than it says and goes
-    first. Other folders are not ours to remove.
-    """
-    now, latest = time.strftime(_NAME, time.gmtime()), (home / "latest").resolve()
-    runs = [run for run in (home / "runs").iterdir() if _RUN.fullmatch(run.name) and run.resolve() != latest]
-    for old in sorted(runs, key=lambda run: (run.name[: len(now)] <= now, run.name))[: -(RUNS_KEPT - 1)]:
-        shutil.rmtree(old)
-
-
-def _new_folder(runs: Path) -> Path:
-    """A folder that is not there yet, named after the time; two runs may end in one second."""
-    name = time.strftime(_NAME, time.gmtime())
-    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(runs / each for each in names if not (runs / each).exists())
-
-
 def print_summary(results: Results, serving: str) -> None:
     """Print the figures, where the results are, and the next command; `serving` is the version now deployed."""
     figures = results.verdict.figures
@@ -155,6 +151,7 @@ def print_summary(results: Results, serving: str) -> None:
         print(f"Version {serving} stays in service." if serving else "No version is in service.")
     shown = _shown(results.folder.parent.parent / "latest")
     print(f"\nResults in {shown}: report.html, metrics.json, rejects.csv ({results.rejects} left out), model/, photos/")
+    print(f"Every run so far: {shown.with_name(RUNS_PAGE)}")
     photo = shown / results.photos[0] if results.photos else "bin.jpg"
     # What the gate refused is served only where it is asked for.
     serve = "make serve" if serving else f"make serve MODEL={_quoted(shown / 'model')}"

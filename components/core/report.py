@@ -6,7 +6,8 @@ A step adds parts from top to bottom and writes the page:
     axes.bar(counts, bins)
     Report("Bins read").numbers([Number("bins", "10,000")]).figure(figure, "Bins by quantity").write(path)
 
-Figures are embedded as SVG whose ink follows the page's text colour; photos are embedded as they are.
+Figures are embedded as SVG whose ink follows the page's text colour; photos are embedded as they are. A page that is
+made does not know its run: whoever collects the pages of a run writes it into each of them, `with_origin`.
 """
 
 import base64
@@ -49,6 +50,21 @@ class Photo:
     caption: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The run that a page belongs to: when, by which command and from what, and its pages by name ("" for this one)."""
+
+    made: str
+    command: str
+    data: str
+    links: Sequence[tuple[str, str]]
+
+
+def with_origin(page: str, origin: Origin) -> str:
+    """The page with when, from what and by which command it was made, and links to the others of its run."""
+    return page.replace(_ORIGIN_MARK, _render(_ORIGIN, origin=origin), 1)
+
+
 def new_axes(width: float = 7.2, height: float = 3.2) -> tuple[Figure, Axes]:
     """An empty plot in the report's style; width and height in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -69,30 +85,30 @@ class Report:
 
     def heading(self, text: str) -> "Report":
         """Start a section."""
-        return self._add("<h2>{{ text }}</h2>", text=text)
+        return self.add("<h2>{{ text }}</h2>", text=text)
 
     def text(self, text: str) -> "Report":
         """Add a paragraph of plain text."""
-        return self._add("<p>{{ text }}</p>", text=text)
+        return self.add("<p>{{ text }}</p>", text=text)
 
     def numbers(self, numbers: Iterable[Number]) -> "Report":
         """Add a row of headline figures."""
-        return self._add(_NUMBERS, numbers=list(numbers))
+        return self.add(_NUMBERS, numbers=list(numbers))
 
     def figure(self, figure: Figure, caption: str, alt: str = "") -> "Report":
         """Embed a matplotlib figure. `alt` says what it shows to someone who cannot see it; default is the caption."""
         svg = _svg(figure, salt=f"{self.title}{len(self.parts)}")
         width = round(100 * figure.get_figwidth())
-        return self._add(_FIGURE, svg=svg, width=width, caption=caption, alt=alt or caption)
+        return self.add(_FIGURE, svg=svg, width=width, caption=caption, alt=alt or caption)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> "Report":
         """Add a table; the first column names the row, numbers are set to the right."""
-        return self._add(_TABLE, columns=columns, rows=[list(row) for row in rows], caption=caption)
+        return self.add(_TABLE, columns=columns, rows=[list(row) for row in rows], caption=caption)
 
     def gallery(self, photos: Iterable[Photo]) -> "Report":
         """Add photos with captions, side by side."""
         shown = [(base64.b64encode(photo.jpeg).decode(), photo.caption) for photo in photos]
-        return self._add(_GALLERY, photos=shown)
+        return self.add(_GALLERY, photos=shown)
 
     def html(self) -> str:
         """The whole page."""
@@ -102,7 +118,8 @@ class Report:
         """Write the page to `path`, making its folder."""
         write_whole(path, self.html())
 
-    def _add(self, template: str, **values: object) -> "Report":
+    def add(self, template: str, **values: object) -> "Report":
+        """Add a part that only one page has, as a Jinja template; values are escaped."""
         self.parts.append(_render(template, **values))
         return self
 
@@ -177,6 +194,17 @@ _GALLERY = """
 </div>
 """
 
+_ORIGIN_MARK = "<!-- its run -->"  # no text of a page can hold it, because texts are escaped
+
+_ORIGIN = """
+<nav class="origin" aria-label="Pages of this run">
+<p>{% for name, place in origin.links %}{% if place %}<a href="{{ place }}">{{ name }}</a>
+{% else %}<strong aria-current="page">{{ name }}</strong>
+{% endif %}{% endfor %}</p>
+<p>{{ origin.made }} by <code>{{ origin.command }}</code>, from {{ origin.data }}.</p>
+</nav>
+"""
+
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -185,9 +213,10 @@ _PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>{{ title }}</title>
 <style>
-:root { color-scheme: light dark; --page: #fff; --text: #1c2128; --quiet: #5b6470; --line: #d8dde3; --tile: #f4f6f8 }
+:root { color-scheme: light dark; --page: #fff; --text: #1c2128; --quiet: #5b6470; --line: #d8dde3; --tile: #f4f6f8;
+  --link: #1a5fa8 }
 @media (prefers-color-scheme: dark) {
-  :root { --page: #14171b; --text: #e6e9ed; --quiet: #9aa4b0; --line: #353b43; --tile: #1e2329 } }
+  :root { --page: #14171b; --text: #e6e9ed; --quiet: #9aa4b0; --line: #353b43; --tile: #1e2329; --link: #7db8ee } }
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, sans-serif }
@@ -208,6 +237,12 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top }
 th[scope=row] { font-weight: 500 }
 td.number { text-align: right }
+.origin { border-bottom: 1px solid var(--line); padding-bottom: .6rem; margin-bottom: 1.6rem; color: var(--quiet) }
+.origin p { max-width: none; margin: 0; font-size: .9rem; overflow-wrap: anywhere }
+.origin p:first-child { font-size: 1rem; margin-bottom: .3rem }
+.origin a, .origin strong { margin-right: 1.1rem; color: var(--text); white-space: nowrap }
+a { color: var(--link) }
+code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem }
 .gallery figure { margin: 0 }
 .gallery img { width: 100%; height: 11rem; object-fit: contain; background: var(--tile); border-radius: .4rem }
@@ -215,6 +250,7 @@ td.number { text-align: right }
 </head>
 <body>
 <main>
+<!-- its run -->
 <h1>{{ title }}</h1>
 {% if lead %}<p class="lead">{{ lead }}</p>{% endif %}
 {% for part in parts %}{{ part }}{% endfor %}

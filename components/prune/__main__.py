@@ -8,6 +8,7 @@ from components.core.errors import UserError, reported
 from components.core.layout import DATA_BUCKET, MODELS_BUCKET
 
 DAYS = 30
+MOST_RUNS = 1_000_000
 MOST_DAYS = 36_500  # what a clock can count back to
 REMOVE_VARIABLE = "PRUNE_REMOVE"
 
@@ -21,6 +22,8 @@ def main() -> None:
     )
     parser.add_argument("--days", default=str(DAYS), help=f"keep what was used in so many days ({DAYS})")
     parser.add_argument("--folder", type=Path, action="append", default=[], help="also what is old in this folder")
+    parser.add_argument("--home", type=Path, help="folder of a laptop's runs, for --runs")
+    parser.add_argument("--runs", default="", help="also the results of all but the newest so many runs")
     parser.add_argument(
         "--remove",
         nargs="?",
@@ -33,18 +36,25 @@ def main() -> None:
         from components.core.registry import Registry
         from components.core.store import open_store
         from components.core.validation import number
-        from components.prune.prune import FEWEST_DAYS, find_folders, find_leftovers, remove
+        from components.prune.prune import FEWEST_DAYS, find_folders, find_leftovers, find_runs, remove
 
         days = number("DAYS", arguments.days, FEWEST_DAYS, MOST_DAYS)
+        runs = int(number("RUNS", arguments.runs, 1, MOST_RUNS, whole=True)) if arguments.runs != "" else 0
+        if runs and arguments.home is None:
+            raise UserError("RUNS is for the results on this machine; leave it out for another store.")
         if arguments.remove not in ("", "0", "1"):
             raise UserError(f"REMOVE={arguments.remove} cannot be used: it should be 0 or 1.")
         store = open_store(arguments.data_uri)
         found = find_leftovers(store, Registry.open(arguments.models_uri), days)
         found += find_folders(arguments.folder, days)
+        old_runs = find_runs(arguments.home, runs) if runs else []
+        found += old_runs
         for each in found:
             print(each)
         size = sum(each.size for each in found) / 1e9
         total = f"{len(found):,} things, {size:.2f} GB, not used for {days:g} days"
+        if old_runs:
+            total += f" or results older than those of the newest {runs} runs"
         if not found:
             print(f"Nothing to remove: all is of a version, or was used in the last {days:g} days.")
         elif arguments.remove == "1":

@@ -6,7 +6,9 @@ was given, are referred to by their last writing. Ages are told by the store's c
 everything old.
 """
 
+import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +22,7 @@ from components.core.shards import ShardIndex
 from components.core.store import ObjectInfo, Store
 
 FEWEST_DAYS = 2  # a training on a processor alone may take this long without writing what tells so
+_RUN = re.compile(r"\d{8}-\d{6}(-\d+)?")  # the name of a run's folder, a time in UTC
 _DEPTHS = {STATE_PREFIX: 3, INPUTS_PREFIX: 2}  # parts of a key that name what belongs together
 
 
@@ -69,6 +72,22 @@ def find_folders(parents: Iterable[Path], days: float) -> list[Leftover]:
         used = datetime.fromtimestamp(child.lstat().st_mtime).astimezone()
         if used < before and child.name != "cache":  # of kfp.local: what it names is missing then, and is made again
             found.append(Leftover(str(child), used, _size(child), folder=child))
+    return found
+
+
+def find_runs(home: Path, keep: int) -> list[Leftover]:
+    """All but the newest `keep` runs in `home`/runs; never what `latest` points to, nor a folder that is no run.
+
+    A run that is named after a time to come was made while the clock was ahead, so it is older than it says and goes
+    first.
+    """
+    now, latest, folder = time.strftime("%Y%m%d-%H%M%S", time.gmtime()), (home / "latest").resolve(), home / "runs"
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+    runs = sorted(filter(_RUN.fullmatch, names), key=lambda name: (name[: len(now)] <= now, name), reverse=True)
+    found = []
+    for old in (folder / name for name in runs[keep:][::-1] if (folder / name).resolve() != latest):
+        used = datetime.fromtimestamp(old.lstat().st_mtime).astimezone()
+        found.append(Leftover(str(old), used, _size(old), folder=old))
     return found
 
 

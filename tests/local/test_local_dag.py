@@ -15,6 +15,8 @@ from components.core.store import open_store
 from components.prune.prune import Leftover, remove
 from drawn.bins import draw_bins
 from pipeline.local_store import local_store
+from pipeline.run_record import State
+from pipeline.runs_list import PAGES, list_runs
 
 ROOT = Path(__file__).parent.parent.parent
 # Without TUNE=true the study has one trial, which trains nothing.
@@ -100,12 +102,29 @@ def test_the_results_are_where_the_last_lines_say(run: Run, first: "subprocess.C
     assert "make serve" in first.stdout.splitlines()[-1]
 
 
+def test_every_page_of_a_run_says_what_it_came_from_and_links_the_others(
+    run: Run, first: "subprocess.CompletedProcess[str]", bins: Path
+) -> None:
+    latest = run.home / "latest"  # type: ignore[attr-defined]
+    pages = {page.name: page.read_text() for page in latest.glob("*.html")}
+    assert set(pages) == set(PAGES)
+    for name, page in pages.items():
+        links = set(re.findall(r'<a href="([^"]+)"', page))
+        assert links == {*(set(PAGES) - {name}), "../runs.html"}
+        assert all((latest / link).is_file() for link in links - {"../runs.html"})
+        assert f"from the folder {bins}." in page
+        assert re.search(r"Made \d{4}-\d\d-\d\d \d\d:\d\d UTC", page)
+        assert f"make pipeline SOURCE={bins}" in page.replace("&#39;", "'")
+
+
 def test_a_second_run_with_nothing_changed_re_does_no_step_but_deploy(
     run: Run, first: "subprocess.CompletedProcess[str]"
 ) -> None:
     second = run("EPOCHS=3")
     assert second.returncode == 0, second.stdout + second.stderr
     assert executed(second.stdout) == ["deploy"]
+    latest = run.home / "latest"  # type: ignore[attr-defined]
+    assert "and taken over, unchanged, by the run of" in (latest / "train.html").read_text()
 
 
 def test_other_epochs_re_do_training_and_what_follows(run: Run, first: "subprocess.CompletedProcess[str]") -> None:
@@ -140,3 +159,7 @@ def test_a_failed_step_ends_the_run_with_its_sentence(run: Run, first: "subproce
     assert "nowhere.pth" in failed.stderr.splitlines()[-1]
     assert failed.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in failed.stdout + failed.stderr
+    listed = list_runs(run.home)[0]  # type: ignore[attr-defined]
+    assert listed.state == State.FAILED
+    assert listed.record is not None
+    assert f"error: {listed.record.reason}" == failed.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The folder of results: photos to try the endpoint with, what was left out, and which runs are kept."""
+"""The folder of results: photos to try the endpoint with, what was left out, and pages that know their run."""
 
 import json
 from pathlib import Path
@@ -15,12 +15,10 @@ from components.core.verdict import Verdict
 from pipeline.local_store import RunningStore
 from pipeline.results import (
     REPORTS,
-    RUNS_KEPT,
     Results,
     collect_rejects,
     copy_photos,
     print_summary,
-    remove_old_runs,
     table_of_bins,
     with_names,
 )
@@ -106,45 +104,8 @@ def test_the_last_lines_say_what_is_in_service(
     print_summary(Results(tmp_path / "runs" / "one", verdict, 3, [Path("photos/1.jpg")]), serving)
     lines = capsys.readouterr().out.splitlines()
     assert said in lines
+    assert f"Every run so far: {tmp_path / 'runs.html'}" in lines
     assert ("Not deployed: The gate's reason." in lines) is not passed
-
-
-def a_home(folder: Path, names: list[str], latest: str) -> Path:
-    for name in names:
-        (folder / "runs" / name).mkdir(parents=True)
-    (folder / "latest").symlink_to(Path("runs") / latest)
-    return folder
-
-
-def kept(home: Path) -> list[str]:
-    remove_old_runs(home)
-    return sorted(run.name for run in (home / "runs").iterdir())
-
-
-def test_the_oldest_runs_are_removed(tmp_path: Path) -> None:
-    names = [f"20240101-0000{number:02d}" for number in range(25)]
-    assert kept(a_home(tmp_path, names, names[-1])) == names[-RUNS_KEPT:]
-
-
-def test_a_clock_that_was_ahead_costs_no_newer_run(tmp_path: Path) -> None:
-    ahead = [f"29990101-0000{number:02d}" for number in range(20)]
-    true = [f"20240101-0000{number:02d}" for number in range(3)]
-    left = kept(a_home(tmp_path, [*ahead, *true], true[-1]))
-    assert set(true) <= set(left)
-    assert len(left) == RUNS_KEPT
-
-
-def test_what_latest_points_to_stays_whatever_its_name(tmp_path: Path) -> None:
-    names = [f"20240101-0000{number:02d}" for number in range(30)]
-    left = kept(a_home(tmp_path, names, names[0]))
-    assert names[0] in left
-    assert len(left) == RUNS_KEPT
-
-
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
-    names = [f"20240101-0000{number:02d}" for number in range(25)]
-    home = a_home(tmp_path, [*names, "my notes", "20240101-000000.77.new"], names[-1])
-    assert {"my notes", "20240101-000000.77.new"} <= set(kept(home))
 
 
 def test_rejects_hold_what_every_step_left_out(tmp_path: Path) -> None:

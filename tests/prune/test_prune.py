@@ -13,7 +13,7 @@ from components.core.registry import Registry
 from components.core.shards import Shard, ShardIndex
 from components.core.store import Store, open_store
 from components.prune.__main__ import main
-from components.prune.prune import find_folders, find_leftovers, remove
+from components.prune.prune import find_folders, find_leftovers, find_runs, remove
 from pipeline.local_store import RunningStore
 from tests.small_model import write_small_bundle
 
@@ -159,3 +159,55 @@ def test_old_folders_of_this_machine_go_and_kfps_index_stays(place: Place, tmp_p
     remove(found, place.store)
     assert sorted(path.name for path in (tmp_path / "kfp").iterdir()) == ["cache", "new"]
     assert (tmp_path / "elsewhere").is_dir()
+
+
+def a_home(folder: Path, names: list[str], latest: str) -> Path:
+    for name in names:
+        (folder / "runs" / name).mkdir(parents=True)
+    (folder / "latest").symlink_to(Path("runs") / latest)
+    return folder
+
+
+def kept(home: Path, keep: int) -> list[str]:
+    old = {each.folder for each in find_runs(home, keep)}
+    return sorted(run.name for run in (home / "runs").iterdir() if run not in old)
+
+
+def test_results_of_the_newest_runs_stay(tmp_path: Path) -> None:
+    names = [f"20240101-0000{number:02d}" for number in range(25)]
+    assert kept(a_home(tmp_path, names, names[-1]), 20) == names[-20:]
+
+
+def test_a_clock_that_was_ahead_costs_no_newer_run(tmp_path: Path) -> None:
+    ahead = [f"29990101-0000{number:02d}" for number in range(20)]
+    true = [f"20240101-0000{number:02d}" for number in range(3)]
+    assert set(true) <= set(kept(a_home(tmp_path, [*ahead, *true], true[-1]), 20))
+
+
+def test_what_latest_points_to_and_what_is_no_run_stay_whatever_their_age(tmp_path: Path) -> None:
+    names = [f"20240101-0000{number:02d}" for number in range(5)]
+    others = ["20240101-000000.77.new", "my notes"]
+    assert kept(a_home(tmp_path, [*names, *others], names[0]), 2) == sorted([names[0], *others, *names[-2:]])
+
+
+def test_results_go_only_where_runs_says_so(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["20200101-000000", "20200102-000000", "20200103-000000"]
+    home = a_home(tmp_path, names, names[2])
+    uris = [f"--data-uri={place.data_uri}", f"--models-uri={place.models_uri}", f"--home={home}"]
+    for words, left in (["--remove", "1"], names), (["--runs=2"], names), (["--runs=2", "--remove", "1"], names[1:]):
+        monkeypatch.setattr("sys.argv", ["prune", *uris, *words])
+        main()
+        assert sorted(run.name for run in (home / "runs").iterdir()) == left
+    assert "results older than those of the newest 2 runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("runs", ["0", "-1", "2.5", "all"])
+def test_runs_that_are_no_number_of_runs_are_one_sentence(
+    runs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["prune", f"--runs={runs}", "--home=."])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == f"error: RUNS={runs} cannot be used: it should be a whole number from 1.\n"
