@@ -8,7 +8,7 @@ SETTINGS += DAYS REMOVE RUNS
 LOCAL := $(or $(BIN_COUNTER_HOME),.local)
 
 .PHONY: prune
-prune: $(VENV)/ready ## tell what no version and no run of the last 30 days refers to; DAYS=60; RUNS=20 also all but the newest 20 results; REMOVE=1 removes
+prune: $(VENV)/ready ## tell what no version and no run of the last 30 days (DAYS) uses, and results but the newest RUNS=20; REMOVE=1 removes it
 	@$(BIN)/python -m pipeline.with_store $(BIN)/python -m components.prune $(call option,--days,DAYS) \
 	  $(if $(AWS_ENDPOINT_URL),,$(foreach part,cache/pixels cache/features kfp,--folder "$(LOCAL)/$(part)") --home "$(LOCAL)") \
 	  $(call option,--runs,RUNS) \

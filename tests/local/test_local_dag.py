@@ -154,7 +154,7 @@ def test_after_shards_were_removed_the_same_run_fetches_its_photos_again(
 
 
 def test_a_failed_step_ends_the_run_with_its_sentence(run: Run, first: "subprocess.CompletedProcess[str]") -> None:
-    failed = run("WEIGHTS=nowhere.pth")
+    failed = run("WEIGHTS=s3://bin-counter/nowhere.pth")
     assert failed.returncode == 1
     assert "nowhere.pth" in failed.stderr.splitlines()[-1]
     assert failed.stderr.splitlines()[-1].startswith("error: ")
