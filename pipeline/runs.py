@@ -131,12 +131,12 @@ def _figures(run: ListedRun) -> Iterator[tuple[str, str]]:
 _RUNS = """
 <style>
 body { max-width: 90rem }
-.runs th, .runs td { padding: .8rem 1.4rem .8rem 0; font-weight: 400 }
+.runs th, .runs td { padding: .8rem 1.1rem .8rem 0; font-weight: 400 }
 .runs thead th { font-size: .9rem; color: var(--quiet); padding-bottom: .3rem }
 .runs strong, .runs time { font-weight: 600 }
-.runs .what { min-width: 17rem; max-width: 26rem }
-.runs .data { min-width: 10rem; max-width: 16rem; overflow-wrap: anywhere }
-.runs .verdict { min-width: 14rem; max-width: 22rem; overflow-wrap: anywhere }
+.runs .what { min-width: 14rem; max-width: 26rem }
+.runs .data { min-width: 9rem; max-width: 16rem; overflow-wrap: anywhere }
+.runs .verdict { min-width: 12rem; max-width: 22rem; overflow-wrap: anywhere }
 .runs .quiet, .runs dt { color: var(--quiet) }
 .runs a { display: inline-block; min-height: 1.6rem; margin-right: .8rem }
 .runs summary { cursor: pointer; color: var(--quiet); font-size: .9rem }
@@ -144,6 +144,7 @@ body { max-width: 90rem }
 .runs dd { margin: 0; overflow-wrap: anywhere }
 .runs .figures dt, .runs .figures dd { white-space: nowrap }
 .runs .pages { min-width: 7rem }
+.runs caption { max-width: 60rem }
 .runs .large { font-size: 1.3rem }
 .runs svg { display: block; width: 10rem; height: 1rem; margin: .2rem 0 }
 .state { display: inline-block; border-radius: .3rem; padding: .05rem .5rem; background: var(--tile); font-weight: 600 }
@@ -162,7 +163,7 @@ them: <code>make prune RUNS=20 REMOVE=1</code> keeps the newest 20. <code>make r
 <div class="scroll" tabindex="0" role="region" aria-label="Runs, newest first"><table class="runs">
   <caption>The bar is the 95 % interval of the accuracy, its mark the accuracy, the line across what always answering
   the commonest count gets; the bar's ends are 0 and 100 %.</caption>
-  <thead><tr>{% for name in ("run", "data, parameters", "accuracy", "figures", "verdict", "pages") %}
+  <thead><tr>{% for name in ("run", "pages", "data, parameters", "accuracy", "figures", "verdict") %}
   <th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
   <tbody>
   {% for run in runs %}
@@ -171,6 +172,8 @@ them: <code>make prune RUNS=20 REMOVE=1</code> keeps the newest 20. <code>make r
       {% if run.took %}<span class="quiet">took {{ run.took }}</span>{% endif %}
       {% if run.command %}<br><code>{{ run.command }}</code>{% endif %}
     </th>
+    <td class="pages">{% for name, place in run.links %}<a href="{{ place }}">{{ name }}</a>
+    {% endfor %}</td>
     <td class="data">{{ run.data }}
       {% if run.parameters %}<details><summary>all parameters</summary><dl>
       {% for name, value in run.parameters %}<dt>{{ name }}</dt><dd>{{ value }}</dd>
@@ -189,8 +192,6 @@ them: <code>make prune RUNS=20 REMOVE=1</code> keeps the newest 20. <code>make r
     <td class="figures"><dl>{% for name, value in run.figures %}<dt>{{ name }}</dt><dd>{{ value }}</dd>
     {% endfor %}</dl></td>
     <td class="verdict"><span class="state {{ run.kind }}">{{ run.state }}</span><br>{{ run.reason }}</td>
-    <td class="pages">{% for name, place in run.links %}<a href="{{ place }}">{{ name }}</a>
-    {% endfor %}</td>
   </tr>
   {% endfor %}
   </tbody>
