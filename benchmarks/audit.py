@@ -30,7 +30,7 @@ from benchmarks.tables import RESULTS, markdown_table, told, write_results
 from components.audit.audit import audit
 from components.audit.photos import PhotoFile, Photos, photos_at
 from components.audit.rank import Terms
-from components.audit.recounts import estimate, read_recounts
+from components.audit.recounts import estimate, known, read_recounts
 from components.audit.score import score
 from components.core.bundle import Bundle, bundle_version, read_bundle
 from components.core.image_file import ImageRejected, read_image_file
@@ -160,7 +160,7 @@ def rounds(model: Path, folder: Path) -> list[Row]:
     for number in range(ROUNDS):
         terms = Terms(budget=OF_A_ROUND, seed=number)
         truly = len(wrong) / len(counts)
-        audited = audit(model, str(bins / "photos"), bins / "records.json", terms, folder / "out", estimate(lists))
+        audited = audit(model, str(bins / "photos"), bins / "records.json", terms, folder / "out", known(lists))
         listed = set(audited.listed["file"])
         by_chance += len(wrong) * len(listed) / len(audited.bins)
         path = _filled(folder / "out" / "recount.csv", counts)

@@ -25,7 +25,7 @@ def main() -> None:
     with reported():
         from components.audit.audit import audit
         from components.audit.rank import Terms
-        from components.audit.recounts import estimate
+        from components.audit.recounts import known
         from components.core.recounts import kept
         from components.core.store import open_store
         from components.core.validation import number
@@ -39,8 +39,8 @@ def main() -> None:
             error_rate=number("ERROR_RATE", given.error_rate, 1e-6, 1 - 1e-6) if given.error_rate else None,
             seed=given.seed,
         )
-        known = estimate(kept(open_store(given.recounts))) if given.recounts else None
-        found = audit(given.bundle, given.photos, given.records, terms, given.out, known)
+        told = known(kept(open_store(given.recounts))) if given.recounts else None
+        found = audit(given.bundle, given.photos, given.records, terms, given.out, told)
         ranked = found.listed[found.listed["why"] == "ranked"]
         print(
             f"{len(found.bins):,} bins judged, {len(found.left_out):,} photos and records left out.\n"

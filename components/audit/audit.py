@@ -1,25 +1,27 @@
 """The audit: every photo is asked about, every record judged by it, and a recount list made."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from components.audit.page import About, write_page
 from components.audit.photos import PhotoFile, Photos, photos_at
 from components.audit.rank import MORE, Terms, judge, recount_list
 from components.audit.records_table import Told, read_records
-from components.audit.recounts import Estimate
+from components.audit.recounts import Known
 from components.audit.score import score
 from components.core.bundle import bundle_version, read_bundle
 from components.core.contents import BinRecord
 from components.core.errors import UserError
 from components.core.files import written_whole
 from components.core.photo_names import PhotoNames
-from components.core.posterior import read_record_model
+from components.core.posterior import RecordModel, read_record_model
 from components.core.spreadsheets import write_csv
 
 RECOUNT_COLUMNS = (
@@ -40,7 +42,6 @@ RECOUNT_COLUMNS = (
     "by",
     "when",
 )
-SMALLEST_RATE, LARGEST_RATE = 0.001, 0.5  # what recounts of few bins may say of how often records are wrong
 _TOLD = ("bin", "site", "camera", "taken_at")
 
 
@@ -54,7 +55,7 @@ class Audited:
 
 
 def audit(
-    bundle_folder: Path, photos_place: str, records_path: Path, terms: Terms, out: Path, known: Estimate | None = None
+    bundle_folder: Path, photos_place: str, records_path: Path, terms: Terms, out: Path, known: Known | None = None
 ) -> Audited:
     """Write audit.parquet, recount.csv, left_out.csv and audit.html into `out`.
 
@@ -73,8 +74,6 @@ def audit(
     files = photos.listed()
     if not files:
         raise UserError(f"There are no photos at {photos_place}; give a folder or a prefix that holds some.")
-    if terms.error_rate is None and known is not None and known.is_enough:
-        terms = replace(terms, error_rate=min(max(known.share, SMALLEST_RATE), LARGEST_RATE))
     matched, left_out = match(files, read_records(records_path), records_path.name)
     if not matched:
         raise UserError(
@@ -86,16 +85,25 @@ def audit(
     seen = score(bundle, photos, wanted, out / "parts").to_pandas()
     told = [matched[file] for file in seen["file"]]
     records = [one.record or BinRecord(0) for one in told]
-    bins = pd.concat([seen[["file", "brightness", "sharpness"]], judge(model, records, seen, terms)], axis=1)
+    rates = _rates(model, terms, known, [one.site for one in told])
+    judged = judge(model, records, seen, terms, rates)
+    bins = pd.concat([seen[["file", "brightness", "sharpness"]], judged], axis=1)
     for place, name in enumerate(_TOLD, start=1):
         bins.insert(place, name, [getattr(one, name) for one in told])
     listed = recount_list(bins, terms)
     version = bundle_version(bundle.folder)
     _write(out, bins, listed, left_out)
-    rate = model.error_rate if terms.error_rate is None else terms.error_rate
-    about = About(version, len(left_out), rate, str(known) if known else "")
+    about = About(version, len(left_out), (float(rates.min()), float(rates.max())), str(known) if known else "")
     write_page(out / "audit.html", bins, listed, terms, about, lambda name: _read(photos, name))
     return Audited(bins, listed, left_out)
+
+
+def _rates(model: RecordModel, terms: Terms, known: Known | None, sites: Sequence[str]) -> NDArray[np.float64]:
+    """The share of wrong records to go by for each bin: the one that is given, else by recounts, else the model's."""
+    if terms.error_rate is not None:
+        return np.full(len(sites), terms.error_rate)
+    shares = {site: known.share_at(site) if known else None for site in set(sites)}
+    return np.array([model.error_rate if (share := shares[site]) is None else share for site in sites])
 
 
 def match(

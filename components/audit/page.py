@@ -27,7 +27,7 @@ class About:
 
     version: str
     left_out: int
-    error_rate: float
+    error_rates: tuple[float, float]  # the smallest and the largest, where sites differ
     recounts: str
 
 
@@ -79,12 +79,18 @@ def write_page(
     report.write(path)
 
 
+def _shares(rates: tuple[float, float]) -> str:
+    low, high = (f"{rate:.1%}" for rate in rates)
+    return low if low == high else f"{low} to {high}, by site"
+
+
 def _expectations(report: Report, judged: pd.DataFrame, terms: Terms, about: About) -> None:
     probability = np.sort(judged["probability"].to_numpy())[::-1]
     report.heading("What recounts are expected to find")
     report.text(
         "Expected by the probabilities themselves: they hold as far as records go wrong in the ways, and as often, as "
-        f"the model was told ({about.error_rate:.1%}). Recounts of the bins drawn at random show whether that is so: "
+        f"the model was told ({_shares(about.error_rates)}). Recounts of the bins drawn at random show whether that is "
+        "so: "
         "fill in the column counted of recount.csv, and give it to make recounts."
     )
     if about.recounts:

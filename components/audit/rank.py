@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from components.core.contents import BinRecord
 from components.core.count_sets import count_sets
@@ -28,13 +29,20 @@ class Terms:
     budget: int | None = 200
     recount_costs: float = 1.0
     wrong_record_costs: float = 10.0
-    error_rate: float | None = None  # the share of records that are wrong; the model's own if None
+    error_rate: float | None = None  # the share of records that are wrong; by recounts or the model if None
     seed: int = 0
 
 
-def judge(model: RecordModel, records: Sequence[BinRecord], seen: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+def judge(
+    model: RecordModel,
+    records: Sequence[BinRecord],
+    seen: pd.DataFrame,
+    terms: Terms,
+    rates: NDArray[np.float64] | None = None,
+) -> pd.DataFrame:
     """For N bins with record and photo (a row of `seen` each): what to think of every record.
 
+    `rates` are the shares of records that are wrong where each of the bins is; the model's own if None.
     Columns `recorded`, `products` (how many kinds, <NA> where not known), `count` (by the photo, MORE for more),
     `likeliest` (by both), `probability` that the record is wrong, `photo_mismatch`, `value` of a recount, `unclear`
     (why the photo cannot tell, "" where it can).
@@ -49,7 +57,9 @@ def judge(model: RecordModel, records: Sequence[BinRecord], seen: pd.DataFrame, 
     rows = np.flatnonzero(inside)
     posterior = np.full_like(classes, np.nan)
     if len(rows):
-        posterior[rows] = model.posterior(classes[rows], [records[row] for row in rows.tolist()], terms.error_rate)
+        posterior[rows] = model.posterior(
+            classes[rows], [records[row] for row in rows.tolist()], None if rates is None else rates[rows]
+        )
     probability = np.full(len(seen), np.nan)
     photo_mismatch = np.full(len(seen), np.nan)
     probability[rows] = 1 - posterior[rows, recorded[rows]]

@@ -26,7 +26,7 @@ def main() -> None:
     given = parser.parse_args()
     with reported():
         from components.audit.moves import read_moves
-        from components.audit.recounts import estimate, read_recounts
+        from components.audit.recounts import known, read_recounts
         from components.core.recounts import keep, kept
         from components.core.store import open_store
 
@@ -43,7 +43,7 @@ def main() -> None:
         wrong = sum(one.wrong for one in recounts)
         print(f"{len(recounts):,} recounts kept as {key}, {wrong:,} of them of wrong records.")
         print(_what_they_label(recounts, moves))
-        found = estimate(kept(store))
+        found = known(kept(store))
         print(found or "Without recounts of bins drawn at random they say nothing of all records.")
 
 

@@ -5,7 +5,7 @@ of N bins, q = m / (N - n), the estimate is (wrong ranked + wrong random / q) / 
 too much, for those bins were chosen to be wrong. The interval is Wilson's for the random part (Wilson 1927).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from components.core.recounts import Recount
 from components.core.tables import FILE, Column, as_text, read_rows, spelled_number
 
 FEWEST_RANDOM = 20  # random recounts, below which the share that the model was made with stays
+SMALLEST_RATE, LARGEST_RATE = 0.001, 0.5  # what recounts of few bins may say of how often records are wrong
 
 _RECORDED = Column(("recorded", "record", "recorded_quantity"))
 _COUNTED = Column(("counted", "recounted", "actual"))
@@ -49,6 +50,27 @@ class Estimate:
             f"({self.ranked_expected:,.0f} were expected), of {self.random:,} random ones {self.random_wrong:,}. So "
             f"about {self.share:.1%} of all records are wrong (95 % interval {low:.1%} to {high:.1%}); {use}."
         )
+
+
+@dataclass(frozen=True)
+class Known:
+    """What recounts say of how often records are wrong: of all bins, and of each site that has enough random ones."""
+
+    overall: Estimate
+    by_site: Mapping[str, Estimate]
+
+    def share_at(self, site: str) -> float | None:
+        """The share of wrong records to go by at a site; None where recounts cannot tell yet."""
+        found = self.by_site.get(site, self.overall)
+        return min(max(found.share, SMALLEST_RATE), LARGEST_RATE) if found.is_enough else None
+
+    def __str__(self) -> str:
+        """What was found, in sentences."""
+        sites = [
+            f"{site} {one.share:.1%} ({one.interval[0]:.1%} to {one.interval[1]:.1%})"
+            for site, one in sorted(self.by_site.items())
+        ]
+        return f"{self.overall} By site: {'; '.join(sites)}." if sites else str(self.overall)
 
 
 def read_recounts(path: Path) -> tuple[list[Recount], list[tuple[str, str]]]:
@@ -121,6 +143,17 @@ def _each_once(lists: Iterable[Sequence[Recount]]) -> Iterable[list[Recount]]:
     for number, one in latest.values():
         by_list.setdefault(number, []).append(one)
     return by_list.values()
+
+
+def known(lists: Iterable[Sequence[Recount]]) -> Known | None:
+    """What all lists say, over all and by site; None where nothing random was counted."""
+    each = [list(recounts) for recounts in lists]
+    overall = estimate(each)
+    if overall is None:
+        return None
+    sites = {one.site for recounts in each for one in recounts if one.site}
+    found = {site: estimate([[one for one in recounts if one.site == site] for recounts in each]) for site in sites}
+    return Known(overall, {site: one for site, one in found.items() if one is not None and one.is_enough})
 
 
 def estimate(lists: Iterable[Sequence[Recount]]) -> Estimate | None:

@@ -155,8 +155,11 @@ class RecordModel(Stored):
         likeliest = int(classes.argmax())
         return Judgement(float(1 - classes[record.quantity]), likeliest if likeliest <= self.max_count else None)
 
-    def posterior(self, photo: Array, records: Sequence[BinRecord], error_rate: float | None = None) -> Array:
-        """p(c | x, R) of N bins with quantities of 0…K, N×(K+2): `photo` N×(K+2) is what the photos say."""
+    def posterior(self, photo: Array, records: Sequence[BinRecord], error_rate: float | Array | None = None) -> Array:
+        """p(c | x, R) of N bins with quantities of 0…K, N×(K+2): `photo` N×(K+2) is what the photos say.
+
+        `error_rate` is ε, of all or of each; the learned one if None.
+        """
         listed = [record.products is not None and self.judge is not None for record in records]
         gamma = np.where(listed, self.gamma, 1.0)[:, None]
         return self.combine(photo, self.given_records(records, error_rate), gamma)
@@ -166,7 +169,7 @@ class RecordModel(Stored):
         found: Array = self.given_records([record], error_rate)[0]
         return found
 
-    def given_records(self, records: Sequence[BinRecord], error_rate: float | None = None) -> Array:
+    def given_records(self, records: Sequence[BinRecord], error_rate: float | Array | None = None) -> Array:
         """The same of N records, N×(K+2)."""
         recorded = np.array([record.quantity for record in records], int)
         classes = self._by_quantity()[recorded]
@@ -175,7 +178,8 @@ class RecordModel(Stored):
             features = np.array([record_features(records[place]) for place in listed])
             classes[listed] = _softmax(np.log(classes[listed] + _TINY) + self.judge(features))
         if error_rate is not None:
-            odds = error_rate / (1 - error_rate) / (self.error_rate / (1 - self.error_rate))
+            rates = np.reshape(error_rate, (-1, 1))
+            odds = rates / (1 - rates) / (self.error_rate / (1 - self.error_rate))
             classes = classes * np.where(np.arange(classes.shape[1]) == recorded[:, None], 1.0, odds)
         normalised: Array = classes / classes.sum(axis=1, keepdims=True)
         return normalised

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from components.audit.rank import Terms, recount_list
-from components.audit.recounts import estimate, read_recounts
+from components.audit.recounts import estimate, known, read_recounts
 from components.core.errors import UserError
 from components.core.recounts import Recount, keep, kept
 from components.core.store import open_store
@@ -92,6 +92,24 @@ def test_a_list_that_is_given_again_filled_in_further_or_with_moves_counts_once(
     assert estimate([[*ranked[:1], *random], [*ranked, *random]]) == once
     assert estimate([[*ranked, *random], labels]) == once
     assert estimate([[*ranked, *random], [replace(one, chance=0.2) for one in random]]) != once  # another audit's
+
+
+def test_a_site_with_enough_random_recounts_goes_by_its_own_share_and_others_by_that_of_all() -> None:
+    def random(site: str, number: int, wrong: int) -> list[Recount]:
+        return [
+            Recount(f"{site}{place}.jpg", 3, 2 if place < wrong else 3, "random", 0.1, 0.05, site=site)
+            for place in range(number)
+        ]
+
+    found = known([[*random("North", 40, 8), *random("South", 40, 0), *random("East", 5, 5)]])
+    assert found is not None
+    assert set(found.by_site) == {"North", "South"}
+    assert found.share_at("North") == pytest.approx(0.2)
+    assert found.share_at("South") == pytest.approx(0.001)  # none were found wrong, which does not say that none is
+    assert found.share_at("East") == found.share_at("") == pytest.approx(13 / 85)
+    assert "By site: North 20.0%" in str(found)
+    assert known([random("North", 5, 1)]) is not None
+    assert known([random("North", 5, 1)]).share_at("North") is None  # type: ignore[union-attr]
 
 
 def test_the_share_of_wrong_records_is_found_although_ranked_ones_are_mostly_wrong() -> None:

@@ -121,6 +121,8 @@ def test_the_more_records_are_wrong_the_less_one_is_believed(
     assert many.mismatch is not None
     assert few.mismatch <= many.mismatch + 1e-9
     assert MODEL.posterior(probabilities[None], [BinRecord(quantity)]).sum() == pytest.approx(1)
+    each = MODEL.posterior(np.array([probabilities] * 2), [BinRecord(quantity)] * 2, np.array(sorted(rates)))
+    assert 1 - each[:, quantity] == pytest.approx([few.mismatch, many.mismatch])
 
 
 def test_of_a_quantity_beyond_what_is_counted_the_model_knows_nothing() -> None:
