@@ -23,6 +23,7 @@ import httpx
 import numpy as np
 import psutil
 
+from benchmarks.attack.calls import wrong_calls
 from benchmarks.attack.inputs import Hostile, draw, honest_photo
 from benchmarks.attack.slow import hold_bodies, hold_calls
 from benchmarks.machine import machine
@@ -38,7 +39,8 @@ END_SECONDS = 10.0
 GROWTH = 0.2
 REST_SECONDS = 60.0
 ATTACKERS = 6
-PREPARED = 48  # requests, made before anything is measured and sent in turn
+SENT_AT_ONCE = 65_536  # bytes, less than a connection buffers
+PREPARED = 72  # requests, made before anything is measured and sent in turn
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,12 @@ def attack(model: Path, seconds: float, seed: int, log: Path, rest: float = REST
     return result
 
 
+def _root(server: Started) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
 def _address(server: Started) -> str:
-    return f"http://127.0.0.1:{server.port}{server.launch.predict_path}"
+    return f"{_root(server)}{server.launch.predict_path}"
 
 
 def _everything(
@@ -172,6 +178,7 @@ def _everything(
     threads.append(threading.Thread(target=hold_bodies, args=(server.port, 8, 32 * 1024 * 1024, until)))
     threads.append(threading.Thread(target=hold_calls, args=(grpc_port, 60, 29 * 1024 * 1024, until)))
     threads.append(threading.Thread(target=hold_calls, args=(grpc_port, 256, 0, until)))
+    threads.append(threading.Thread(target=wrong_calls, args=(grpc_port, result.seed, until, hostile, undeserved)))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -192,10 +199,14 @@ def _hostile(
                 _send_and_leave(server.port, one.body, dict(one.headers)["Content-Type"])
                 continue
             try:
-                reply = client.post(_address(server), content=one.body, headers=dict(one.headers))
-            except httpx.HTTPError:
-                continue  # a refusal in the middle of an upload may reset the connection
-            if reply.status_code >= 500 and reply.status_code != 503:
+                reply = client.post(_root(server) + one.path, content=one.body, headers=dict(one.headers))
+            except httpx.HTTPError as error:
+                # A refusal in the middle of an upload may reset the connection; what was sent whole gets an answer.
+                if len(one.body) < SENT_AT_ONCE:
+                    undeserved[f"{type(error).__name__} for {one.kind}"] += 1
+                continue
+            busy = reply.status_code in (429, 503)
+            if not busy and reply.status_code not in (one.answers or range(200, 500)):
                 undeserved[f"{reply.status_code} for {one.kind}"] += 1
 
 

@@ -11,17 +11,26 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from components.core.layout import MODEL_NAME
+
 _MEGA = 1024 * 1024
+V1_PATH, V2_PATH = f"/v1/models/{MODEL_NAME}:predict", f"/v2/models/{MODEL_NAME}/infer"
+_REFUSED, _ANSWERED = range(400, 500), range(200, 201)
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """One request over HTTP: its path, headers and body, and whether the client waits for the answer."""
+    """One request over HTTP: its headers, body and path, and whether the client waits for the answer.
+
+    `answers` are the statuses that are right where only these are; None where any refusal or answer is.
+    """
 
     kind: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = (("Content-Type", "image/jpeg"),)
     waits: bool = True
+    path: str = V1_PATH
+    answers: range | None = None
 
 
 def draw(number: int, seed: int) -> Hostile:
@@ -93,6 +102,41 @@ def _parts(generator: random.Random) -> Hostile:
     )
 
 
+def _gif(generator: random.Random) -> Hostile:
+    """As many pixels as one likes in a few bytes, or extensions without end before the picture."""
+    gif = _flat("GIF", generator.choice([(64, 64), (6000, 6000)]), "L")
+    extension = b"!\xfe" + generator.choice([b"", b"\1x", b"\1x" * 1000]) + b"\0"
+    before = 13 + 3 * 2 ** ((gif[10] & 7) + 1)  # header, screen and its colours
+    flood = extension * (generator.choice([0, 1, 4]) * _MEGA // len(extension))
+    return Hostile("gif", gif[:before] + flood + gif[before:], (("Content-Type", "image/gif"),))
+
+
+def _lost_data(generator: random.Random) -> Hostile:
+    """A photo whose transfer broke off: half a bin is not a bin with fewer items."""
+    photo = honest_photo(generator.randrange(20))
+    return Hostile("lost data", photo[: int(len(photo) * generator.uniform(0.2, 0.9))], answers=_REFUSED)
+
+
+def _upgrade(generator: random.Random) -> Hostile:
+    """Java's usual client offers HTTP/2 beside its request, which is to be answered as if it had not."""
+    offer = (
+        ("Connection", "Upgrade, HTTP2-Settings"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA"),
+    )
+    photo = honest_photo(generator.randrange(20))
+    return Hostile("h2c", photo, (("Content-Type", "image/jpeg"), *offer), answers=_ANSWERED)
+
+
+def _v2(generator: random.Random) -> Hostile:
+    """Tensors that are wide, deep, or not what their shape says."""
+    unit = generator.choice(["0,", '"AAAA",', "[],", "[" * 90 + "]" * 90 + ","])
+    data = (unit * (generator.randint(1, 8) * _MEGA // len(unit)))[:-1]
+    tensor = f'{{"name":"image","datatype":"BYTES","shape":[{generator.randint(1, 3)}],"data":[{data}]}}'
+    headers = (("Content-Type", "application/json"),)
+    return Hostile("v2", f'{{"inputs":[{tensor}]}}'.encode(), headers, path=V2_PATH, answers=_REFUSED)
+
+
 _KINDS: dict[str, Callable[[random.Random], Hostile]] = {
     "webp": _small_webp,
     "png": _flat_png,
@@ -104,6 +148,10 @@ _KINDS: dict[str, Callable[[random.Random], Hostile]] = {
     "inflated": _inflated,
     "gone": _gone,
     "form parts": _parts,
+    "gif": _gif,
+    "lost data": _lost_data,
+    "h2c": _upgrade,
+    "v2": _v2,
 }
 
 
