@@ -58,11 +58,11 @@ lint: $(VENV)/ready ## ruff (lint and format), import rules and mypy
 
 .PHONY: test
 test: $(VENV)/ready ## the tests, without the slow ones
-	@$(BIN)/pytest -n 2 -m "not slow and not cluster and not images"
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not images"
 
 .PHONY: coverage
 coverage: $(VENV)/ready ## the same tests with the lines that none of them runs, also in what they start
-	@$(BIN)/pytest -n 2 -m "not slow and not cluster and not images" --cov --cov-report term-missing:skip-covered
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not images" --cov --cov-report term-missing:skip-covered
 
 .PHONY: test-slow
 test-slow: $(VENV)/ready ## the slow tests: faults, kills, interrupts, a full disk
