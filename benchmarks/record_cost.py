@@ -25,7 +25,7 @@ from components.core.layout import MODEL_NAME
 from drawn.bins import draw_bins
 
 COST_FILE = RESULTS / "record_cost.json"
-ROUNDS = 9
+ROUNDS = 21
 SECONDS = 4.0
 CONNECTIONS = 8
 PHOTOS = 40
