@@ -91,7 +91,7 @@ def table(rows: list[Row]) -> list[str]:
         "",
         "`make bench-accuracy`. Each seed is another split and another training, and each",
         "row looked at its test subset once, at the end; rows of one seed share it. Where the last column says so, the",
-        "train step's own functions were called on another machine, and no whole pipeline ran: that is not this command.",
+        "train step's own functions were called on another machine, and no whole pipeline ran: not by this command.",
         "Loss on validation is before calibration.",
         "",
         *markdown_table(COLUMNS, [_cells(row) for row in rows]),
